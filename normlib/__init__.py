@@ -1,0 +1,37 @@
+"""Losses, norm trackers and interventions for embedding norms in self-supervised learning.
+
+Submodules load on first use, so ``import normlib`` is instant: ``normlib.losses`` imports torch when it is first touched.
+
+>>> import normlib
+>>> normlib.losses.info_nce.__name__
+'info_nce'
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "augment",
+    "data",
+    "evaluation",
+    "gradients",
+    "interventions",
+    "losses",
+    "models",
+    "plotting",
+    "records",
+    "runtime",
+    "tracking",
+    "training",
+]
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its submodules are {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
