@@ -1,0 +1,125 @@
+"""Networks of the course: small encoders, the CIFAR ResNet, projection heads, and SimCLR over them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from normlib.interventions import GradScale
+
+
+class SimCLR(nn.Module):
+    """Backbone and projector: ``x → h → z``. The loss sees only the direction of ``z``; evaluation uses ``h``.
+
+    Args:
+        backbone: Maps images ``(N, C, H, W)`` to features ``h`` of shape ``(N, F)``.
+        projector: Maps ``h`` to embeddings ``z`` of shape ``(N, D)``.
+        grad_scale: GradScale power p behind the projector; 0 adds no layer.
+
+    Source: Chen et al. 2020 (SimCLR).
+
+    >>> model = SimCLR(digits_encoder(width=16, out_features=8), projection_head(8, 8, 4))
+    >>> model(torch.zeros(2, 1, 8, 8)).shape, model.features(torch.zeros(2, 1, 8, 8)).shape
+    (torch.Size([2, 4]), torch.Size([2, 8]))
+    """
+
+    def __init__(self, backbone: nn.Module, projector: nn.Module, *, grad_scale: float = 0.0):
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+        self.grad_scale = GradScale(grad_scale) if grad_scale else nn.Identity()
+
+    def features(self, x: Tensor) -> Tensor:
+        """Backbone output ``h``, shape ``(N, F)``."""
+        return self.backbone(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings ``z``, shape ``(N, D)``, not normalised."""
+        return self.grad_scale(self.projector(self.features(x)))
+
+
+def digits_encoder(width: int = 128, out_features: int = 128, *, seed: int = 0) -> nn.Module:
+    """Small convolutional encoder for ``(N, 1, 8, 8)`` images: two 3×3 convolutions, then one linear layer.
+
+    It has no normalisation layer, so that the lengths of its embeddings are its weights' own doing.
+
+    Args:
+        width: Channels of the second convolution (half of it in the first).
+        out_features: F, the width of the features.
+        seed: Seed of the initial weights; torch's global generator is left as it was.
+
+    Returns:
+        Module from ``(N, 1, 8, 8)`` to ``(N, F)``.
+
+    Raises:
+        ValueError: A width is below 2.
+
+    >>> digits_encoder(width=16, out_features=8)(torch.zeros(3, 1, 8, 8)).shape
+    torch.Size([3, 8])
+    """
+    if width < 2 or out_features < 2:
+        raise ValueError(f"width and out_features must be at least 2, got {width} and {out_features}")
+    with _seeded(seed):
+        return nn.Sequential(
+            nn.Conv2d(1, width // 2, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(width * 16, out_features),
+            nn.ReLU(),
+        )
+
+
+def resnet18_cifar(*, seed: int = 0) -> nn.Module:
+    """ResNet-18 for 32×32 images: 3×3 stem, no max-pooling, zero-initialised residual branches; 512 features.
+
+    Args:
+        seed: Seed of the initial weights; torch's global generator is left as it was.
+
+    Returns:
+        Module from ``(N, 3, H, W)`` to ``(N, 512)``.
+
+    Source: Chen et al. 2020 (SimCLR), appendix on CIFAR-10; the settings released with Draganov et al. 2025.
+
+    >>> resnet18_cifar()(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 512])
+    """
+    from torchvision.models import resnet18
+
+    with _seeded(seed):
+        model = resnet18(zero_init_residual=True)
+        model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    model.fc = nn.Identity()
+    return model
+
+
+def projection_head(in_features: int, hidden: int, out_features: int, *, seed: int = 0) -> nn.Module:
+    """Two linear layers with a ReLU between, no BatchNorm: the projector of the paper's SimCLR.
+
+    Args:
+        in_features: F, width of the backbone's features.
+        hidden: Width between the layers.
+        out_features: D, dimension of the embeddings.
+        seed: Seed of the initial weights; torch's global generator is left as it was.
+
+    Returns:
+        Module from ``(N, F)`` to ``(N, D)``.
+
+    Source: the settings released with Draganov et al. 2025 (128-128).
+
+    >>> projection_head(512, 128, 128)(torch.zeros(2, 512)).shape
+    torch.Size([2, 128])
+    """
+    with _seeded(seed):
+        return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, out_features))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Layers draw their weights from torch's global generator: seed it, then put it back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
