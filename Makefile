@@ -1,0 +1,71 @@
+# The verbs of the project. Each makes what it needs; README.md lists the same commands without make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(shell command -v uv)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest -q -n 2 --dist loadscope
+
+export NORMLIB_MODE ?= recorded
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: book serve lab outputs check lint unit test notebooks smoke site test-lowest bench set-repository clean
+.DELETE_ON_ERROR:
+
+book: _build/.fresh ## build the book from executed notebooks
+	TQDM_DISABLE=1 $(BIN)/jupyter-book build . -W -n --keep-going --all
+	@echo "The book is ready. Open file://$(CURDIR)/_build/html/index.html"
+
+serve: book ## build the book and serve it on http://localhost:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+lab: .venv/.complete ## work on the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+outputs: .venv/.complete ## execute the committed notebooks in place
+	TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
+
+check: lint unit ## what a developer runs: lint, unit tests, doctests
+
+test: lint unit notebooks smoke book site ## everything
+
+lint: .venv/.complete
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/python tools/repository.py check
+
+unit: .venv/.complete
+	$(PYTEST) tests normlib --ignore tests/smoke --ignore tests/site
+
+notebooks: .venv/.complete # the outputs of claim cells must come out as committed
+	TQDM_DISABLE=1 $(PYTEST) --nbval-lax --nbval-sanitize-with tests/notebooks/sanitize.cfg $(NOTEBOOKS)
+
+smoke: .venv/.complete # heavy cells really run, tiny
+	$(PYTEST) tests/smoke
+
+site: book
+	$(PYTEST) tests/site
+
+test-lowest: .venv-lowest/.complete ## unit tests on the lowest versions that pyproject.toml admits
+	OMP_NUM_THREADS=1 MPLBACKEND=agg .venv-lowest/bin/python -m pytest -q -n 2 --dist loadscope tests --ignore tests/smoke --ignore tests/site
+
+bench: .venv/.complete ## speed and memory against named peers
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+set-repository: .venv/.complete ## write the repository's address everywhere: make set-repository URL=https://github.com/OWNER/NAME
+	$(BIN)/python tools/repository.py set "$(URL)"
+
+clean: ## remove what was built, keep .venv
+	rm -rf _build
+
+.venv/.complete: pyproject.toml
+	$(if $(UV),uv venv --quiet --allow-existing .venv,$(PYTHON) -m venv .venv)
+	$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) -e ".[dev]"
+	@touch $@
+
+.venv-lowest/.complete: pyproject.toml
+	$(PYTHON) -m venv .venv-lowest && .venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e ".[train,test]"
+	@touch $@
+
+# Executed notebooks are kept and used again until the code or the recorded runs under them change.
+_build/.fresh: .venv/.complete $(wildcard normlib/*.py results/*)
+	rm -rf _build/.jupyter_cache && mkdir -p _build && touch $@
