@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,8 +93,8 @@ def fit(
         config: Settings of the run.
         augment: Draws the two views of a batch.
         tracker: Norm tracker attached to ``model``; one ``tracker.step`` is called for each optimiser step.
-        on_epoch: Called with the number of finished epochs, also with 0 before the first: evaluate here. The model is
-            put back into train mode after it.
+        on_epoch: Called with the number of finished epochs, also with 0 before the first: evaluate here. The tracker
+            does not see the forward passes made in it.
         accelerator: Lightning Fabric's name of a device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
         progress: Show a progress bar with the loss and the time left.
 
@@ -126,11 +127,10 @@ def fit(
     optimizer = torch.optim.SGD(weight_decay_groups(model, config.weight_decay), lr=config.lr, momentum=config.momentum)
     # The wrapped model calls ``model``: hooks on its submodules, a tracker's among them, keep working.
     wrapped, optimizer = fabric.setup(model, optimizer)
-    pixels, labels = images.images.to(fabric.device), images.labels.to(fabric.device)
+    pixels = images.images.to(fabric.device)
     generator = torch.Generator().manual_seed(config.seed)
     rows = []
-    if on_epoch:
-        on_epoch(0)
+    _evaluate(on_epoch, 0, tracker)
     with tqdm(total=config.epochs * steps_per_epoch, disable=not progress, unit="step", leave=False) as bar:
         for epoch in range(1, config.epochs + 1):
             model.train()
@@ -142,13 +142,18 @@ def fit(
                 views = augment(pixels[batch], generator=generator)
                 losses.append((lr, _step(fabric, wrapped, optimizer, views, config)))
                 if tracker is not None:
-                    tracker.step(labels[batch])
+                    tracker.step(images.labels[batch])
                 bar.update()
             rows += _rows(epoch, len(rows), losses)
             bar.set_postfix(epoch=epoch, loss=f"{rows[-1]['loss']:.3f}")
-            if on_epoch:
-                on_epoch(epoch)
+            _evaluate(on_epoch, epoch, tracker)
     return pd.DataFrame(rows)
+
+
+def _evaluate(on_epoch: Callable[[int], None] | None, epoch: int, tracker: NormTracker | None) -> None:
+    if on_epoch:
+        with tracker.paused() if tracker is not None else nullcontext():  # its forward passes are no training
+            on_epoch(epoch)
 
 
 def _step(fabric, model: nn.Module, optimizer: torch.optim.Optimizer, views: tuple, config: TrainConfig) -> Tensor:

@@ -1,0 +1,277 @@
+"""What a representation is good for: nearest neighbours, few labels, a linear probe.
+
+All scores take features as given and train no network, so nothing here can change the model that is judged.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from normlib.data import ImageSet
+
+__all__ = ["embed", "knn", "linear_probe", "nearest_few_label"]
+
+BLOCK_ELEMENTS = 2**25  # similarities in memory at once: 128 MiB in float32
+
+
+@torch.no_grad()
+def embed(model: nn.Module, images: ImageSet | Tensor, *, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+    """Features and embeddings of all images, in eval mode; the model is left in the modes it was in.
+
+    Args:
+        model: Network with ``features(x)`` and ``model(x)``, such as :class:`normlib.models.SimCLR`. A network without
+            ``features`` gives its output twice.
+        images: An :class:`~normlib.data.ImageSet`, or a tensor ``(N, C, H, W)``, uint8 or float in [0, 1].
+        batch_size: Images at a time, on the model's device.
+
+    Returns:
+        Features ``h``, shape ``(N, F)``, and embeddings ``z``, shape ``(N, D)``: float32, on the CPU, not normalised.
+
+    Raises:
+        TypeError: ``images`` is neither an image set nor a tensor of uint8 or floats.
+        ValueError: ``images`` is empty or not four-dimensional, ``batch_size`` is below 1, or an output is no matrix.
+
+    >>> from normlib import data, models
+    >>> model = models.SimCLR(models.digits_encoder(16, 8), models.projection_head(8, 8, 4))
+    >>> [tuple(out.shape) for out in embed(model, data.digits("test"))]
+    [(450, 8), (450, 4)]
+    """
+    pixels = images.images if isinstance(images, ImageSet) else images
+    if not isinstance(pixels, Tensor) or not (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
+        got = pixels.dtype if isinstance(pixels, Tensor) else type(pixels).__name__
+        raise TypeError(f"images must be an ImageSet or a tensor of uint8 or floats in [0, 1], got {got}")
+    if pixels.ndim != 4 or len(pixels) == 0:
+        raise ValueError(f"images must have shape (N, C, H, W) with N of 1 or more, got {tuple(pixels.shape)}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        outputs = [_outputs(model, batch, like) for batch in pixels.split(batch_size)]
+    finally:
+        for module, training in modes.items():  # one by one: a frozen part may be in eval mode within a training model
+            module.training = training
+    features, embeddings = zip(*outputs, strict=True)
+    return torch.cat(features), torch.cat(embeddings)
+
+
+def knn(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    *,
+    k: int = 200,
+    temperature: float = 0.1,
+    n_classes: int | None = None,
+    exclude_self: bool = False,
+) -> Tensor:
+    """Label that each query's K nearest neighbours in the bank vote for, weighted by exp(cos φ / τ).
+
+    Only directions count; a zero row has cosine 0 with everything. Classes with equal votes: the smaller label wins.
+    Which of several equally near rows is the K-th neighbour is left open. Queries are compared in blocks, so memory is
+    bounded.
+
+    Args:
+        bank: Labelled features, shape ``(B, F)``.
+        bank_labels: Their classes, integers of 0 or more, shape ``(B,)``.
+        queries: Features to label, shape ``(M, F)``, on the same device.
+        k: K, the neighbours that vote, at most B.
+        temperature: τ, above 0. Small values listen to the nearest neighbours only.
+        n_classes: C; by default the largest label in the bank plus one.
+        exclude_self: ``queries`` is ``bank`` itself, and no row may vote for its own label. Without this a training
+            point scored in the bank that holds it mostly finds itself.
+
+    Returns:
+        Predicted labels, int64, shape ``(M,)``.
+
+    Raises:
+        TypeError: Features are not floats, or labels not integers.
+        ValueError: Shapes do not fit, values are not finite, ``k`` exceeds the bank, ``temperature`` is not positive, a
+            label is outside ``0 .. C - 1``, or ``exclude_self`` is asked for with other queries than the bank.
+
+    Source: Wu et al. 2018 (instance discrimination); k = 200 and τ = 0.1 as in the code released with Draganov et al.
+    2025.
+
+    >>> bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.1, 5.0]])
+    >>> knn(bank, torch.tensor([0, 1, 1]), torch.tensor([[9.0, 1.0], [0.0, 0.2]]), k=1)
+    tensor([0, 1])
+    """
+    _check_labelled(bank, bank_labels, queries)
+    classes = int(bank_labels.max()) + 1 if n_classes is None else n_classes
+    if int(bank_labels.max()) >= classes:
+        raise ValueError(f"bank_labels must be below n_classes={n_classes}, got {int(bank_labels.max())}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    if exclude_self and not (bank.shape == queries.shape and torch.equal(bank, queries)):
+        raise ValueError("exclude_self=True needs queries to be the bank itself, row by row; got other values")
+    available = len(bank) - exclude_self
+    if not 1 <= k <= available:
+        raise ValueError(f"k must be in 1..{available}, the neighbours that the bank offers each query, got {k}")
+    directions, labels = _directions(bank), bank_labels.to(bank.device, torch.int64)
+    rows = max(1, BLOCK_ELEMENTS // len(bank))
+    predictions = []
+    for start in range(0, len(queries), rows):
+        cosines = _directions(queries[start : start + rows]) @ directions.T
+        if exclude_self:
+            cosines.diagonal(start).fill_(-torch.inf)
+        nearest, places = cosines.topk(k)
+        weights = (
+            (nearest - nearest[:, :1]) / temperature
+        ).exp()  # relative to the nearest: no overflow, the same vote
+        votes = weights.new_zeros(len(weights), classes).scatter_add_(1, labels[places], weights)
+        predictions.append(votes.argmax(1))
+    return torch.cat(predictions)
+
+
+def nearest_few_label(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    query_labels: Tensor,
+    *,
+    labels_per_class: int = 3,
+    draws: int = 100,
+    seed: int = 0,
+) -> np.ndarray:
+    """Accuracy of the nearest neighbour when only a few points of each class carry a label.
+
+    Where raw pixels nearly solve a data set with all labels (digits), few labels still tell a good representation from
+    a poor one. Compare two representations with one ``seed``: both then see the same labelled points.
+
+    Args:
+        bank: Features that labelled points are drawn from, shape ``(B, F)``.
+        bank_labels: Their classes, shape ``(B,)``.
+        queries: Features to label, shape ``(M, F)``.
+        query_labels: Their classes, shape ``(M,)``.
+        labels_per_class: Points of each class that are drawn, without repeats.
+        draws: Number of random draws.
+        seed: Seed of the draws.
+
+    Returns:
+        One accuracy in 0..1 for each draw, float64, shape ``(draws,)``; their spread is that of the drawn points only.
+
+    Raises:
+        TypeError: As :func:`knn`.
+        ValueError: As :func:`knn`; or a class has fewer points than are to be drawn, or ``draws`` is below 1.
+
+    >>> bank = torch.eye(2).repeat(5, 1)
+    >>> nearest_few_label(bank, torch.tensor([0, 1] * 5), bank, torch.tensor([0, 1] * 5), draws=2)
+    array([1., 1.])
+    """
+    _check_labelled(bank, bank_labels, queries)
+    _check_labels("query_labels", query_labels, len(queries))
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    members = {int(label): (bank_labels == label).nonzero().flatten().cpu() for label in bank_labels.unique()}
+    label, fewest = min(((label, len(places)) for label, places in members.items()), key=lambda pair: pair[1])
+    if not 1 <= labels_per_class <= fewest:
+        raise ValueError(
+            f"labels_per_class must be in 1..{fewest}, since class {label} has {fewest} points, got {labels_per_class}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    accuracies = np.empty(draws)
+    for draw in range(draws):
+        orders = [torch.randperm(len(places), generator=generator)[:labels_per_class] for places in members.values()]
+        drawn = torch.cat([places[order] for places, order in zip(members.values(), orders, strict=True)])
+        predicted = knn(bank[drawn], bank_labels[drawn], queries, k=1)
+        accuracies[draw] = (predicted.cpu() == query_labels.cpu()).double().mean().item()
+    return accuracies
+
+
+def linear_probe(bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, *, seed: int = 0) -> float:
+    """Test accuracy of logistic regression on frozen features, each feature standardised on the bank.
+
+    Args:
+        bank: Features to fit on, shape ``(B, F)``.
+        bank_labels: Their classes, shape ``(B,)``, of two classes or more.
+        queries: Features to score, shape ``(M, F)``.
+        query_labels: Their classes, shape ``(M,)``.
+        seed: scikit-learn's ``random_state``; its default solver uses no randomness.
+
+    Returns:
+        Share of queries whose class is predicted, in 0..1.
+
+    Raises:
+        TypeError: Features are not floats, or labels not integers.
+        ValueError: Shapes do not fit, values are not finite, or the bank holds one class only.
+
+    >>> x = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]])
+    >>> linear_probe(x, torch.tensor([0, 0, 1, 1]), x, torch.tensor([0, 0, 1, 0]))
+    0.75
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    _check_labelled(bank, bank_labels, queries)
+    _check_labels("query_labels", query_labels, len(queries))
+    if len(bank_labels.unique()) < 2:
+        raise ValueError(f"bank_labels must hold two classes or more, got only class {int(bank_labels[0])}")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
+    probe.fit(_widened(bank).cpu().numpy(), bank_labels.cpu().numpy())
+    return float(probe.score(_widened(queries).cpu().numpy(), query_labels.cpu().numpy()))
+
+
+def _outputs(model: nn.Module, batch: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    scale = 255 if batch.dtype == torch.uint8 else 1
+    x = batch.to(like.device).to(like.dtype) / scale
+    if hasattr(model, "features"):
+        features = model.features(x)
+        # Through the projector where there is one: the backbone, by far the larger part, then runs once.
+        embeddings = model.projector(features) if hasattr(model, "projector") else model(x)
+    else:
+        features = embeddings = model(x)
+    for name, output in (("features", features), ("embeddings", embeddings)):
+        if output.ndim != 2 or len(output) != len(x):
+            raise ValueError(f"model must give {name} of shape ({len(x)}, ·), got {tuple(output.shape)}")
+    return features.float().cpu(), embeddings.float().cpu()
+
+
+def _widened(features: Tensor) -> Tensor:
+    return features.detach().to(torch.promote_types(features.dtype, torch.float32))
+
+
+def _directions(features: Tensor) -> Tensor:
+    """Rows of unit length, zero rows left zero. Each is scaled by its largest value first: its square may underflow."""
+    z = _widened(features)
+    largest = z.abs().amax(1, keepdim=True)
+    return functional.normalize(z / torch.where(largest > 0, largest, 1), dim=1)
+
+
+def _check_labelled(bank: Tensor, bank_labels: Tensor, queries: Tensor) -> None:
+    _check_features("bank", bank, like=bank)
+    _check_labels("bank_labels", bank_labels, len(bank))
+    _check_features("queries", queries, like=bank)
+
+
+def _check_features(name: str, features: Tensor, *, like: Tensor) -> None:
+    if not isinstance(features, Tensor) or not features.is_floating_point():
+        got = features.dtype if isinstance(features, Tensor) else type(features).__name__
+        raise TypeError(f"{name} must be a tensor of floats, got {got}")
+    if features.ndim != 2 or 0 in features.shape or features.shape[1] != like.shape[1]:
+        expected = "(rows, features), none of them 0" if features is like else f"(rows, {like.shape[1]}) like bank"
+        raise ValueError(f"{name} must have shape {expected}, got {tuple(features.shape)}")
+    if (features.dtype, features.device) != (like.dtype, like.device):
+        raise ValueError(
+            f"{name} must be {like.dtype} on {like.device} like bank, got {features.dtype} on {features.device}"
+        )
+    if not features.isfinite().all():
+        row = int((~features.isfinite()).any(1).nonzero()[0])
+        raise ValueError(f"{name} must be finite; row {row} is not. Did training diverge?")
+
+
+def _check_labels(name: str, labels: Tensor, count: int) -> None:
+    if (
+        not isinstance(labels, Tensor)
+        or labels.is_floating_point()
+        or labels.is_complex()
+        or labels.dtype == torch.bool
+    ):
+        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"{name} must be a tensor of integers, got {got}")
+    if labels.shape != (count,):
+        raise ValueError(f"{name} must have shape ({count},), one for each row, got {tuple(labels.shape)}")
+    if int(labels.min()) < 0:
+        raise ValueError(f"{name} must be 0 or more, got {int(labels.min())}; leave unlabelled rows out")
