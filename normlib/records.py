@@ -214,7 +214,7 @@ def record(name: str) -> Path:
         ValueError: Unknown name.
     """
     experiment = _experiment(name)
-    start = time.perf_counter()
+    code, start = _code_version(), time.perf_counter()
     tables = experiment.run(experiment.settings)
     about = {
         "experiment": name,
@@ -223,7 +223,7 @@ def record(name: str) -> Path:
         "training": dataclasses.asdict(TrainConfig()),
         "data": experiment.images().name,
         "data_fingerprint": experiment.images().fingerprint(),
-        "code": _code_version(),
+        "code": code,
         "torch": version("torch"),
         "python": platform.python_version(),
         "device": _device_name(),
