@@ -1,0 +1,356 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from normlib import data, evaluation, models
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.fixture(scope="module")
+def raw_digits():
+    """Train pixels and labels, test pixels and labels."""
+    train, test = data.digits("train"), data.digits("test")
+    return train.images.flatten(1).double(), train.labels, test.images.flatten(1).double(), test.labels
+
+
+# --- embed ---
+
+
+class Probed(nn.Module):
+    """A network whose dropout and BatchNorm would show any step outside eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.BatchNorm1d(6), nn.Dropout(0.5))
+        self.head = nn.Linear(6, 3)
+
+    def features(self, x):
+        return self.backbone(x)
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def test_embed_is_the_models_own_output_whatever_the_batch_size():
+    torch.manual_seed(0)
+    model, images = Probed().eval(), data.digits("test")
+    x = images.images.float() / 255
+    for batch_size in (1, 7, 450, 10_000):
+        features, embeddings = evaluation.embed(model, images, batch_size=batch_size)
+        torch.testing.assert_close(features, model.features(x).detach(), rtol=0, atol=1e-6)
+        torch.testing.assert_close(embeddings, model(x).detach(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("grad_scale", [0.0, 1.0])
+def test_embed_runs_simclrs_backbone_once_and_still_gives_its_forward(grad_scale):
+    model = models.SimCLR(models.digits_encoder(8, 6), models.projection_head(6, 6, 4), grad_scale=grad_scale)
+    calls = []
+    model.backbone.register_forward_hook(lambda *_: calls.append(1))
+    images = data.digits("test")
+    features, embeddings = evaluation.embed(model, images)
+    assert len(calls) == 1
+    x = images.images.float() / 255
+    assert torch.equal(features, model.features(x))
+    assert torch.equal(embeddings, model(x))
+
+
+def test_embed_leaves_modes_weights_and_statistics_alone():
+    torch.manual_seed(0)
+    model = Probed().train()
+    model.backbone[2].eval()  # a frozen BatchNorm within a training model
+    modes = [module.training for module in model.modules()]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    features, embeddings = evaluation.embed(model, data.digits("test"))
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    again = evaluation.embed(model, data.digits("test"))
+    assert torch.equal(features, again[0])  # no dropout
+    assert not features.requires_grad
+    assert not embeddings.requires_grad
+    nn.Linear(3, 1)(embeddings).sum().backward()  # usable for training something on top
+
+
+def test_embed_restores_modes_when_the_model_fails():
+    model = Probed().train()
+    with pytest.raises(RuntimeError, match="shapes"):
+        evaluation.embed(model, torch.zeros(2, 1, 9, 9))
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_embed_gives_float32_from_any_model(dtype):
+    model = Probed().to(dtype)
+    for output in evaluation.embed(model, data.digits("test")):
+        assert (output.dtype, output.device.type) == (torch.float32, "cpu")
+
+
+def test_embed_takes_bytes_and_floats_alike_and_models_without_features():
+    model, images = nn.Flatten(), data.digits("test").images
+    features, embeddings = evaluation.embed(model, images)
+    assert torch.equal(features, embeddings)
+    assert torch.equal(features, images.flatten(1) / 255)
+    assert torch.equal(evaluation.embed(model, images / 255)[0], features)
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "error", "message"),
+    [
+        (np.zeros((2, 1, 8, 8)), {}, TypeError, "images must be an ImageSet or a tensor .* got ndarray"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.int64), {}, TypeError, "got torch.int64"),
+        (torch.zeros(2, 8, 8), {}, ValueError, r"images must have shape \(N, C, H, W\) .* got \(2, 8, 8\)"),
+        (torch.zeros(0, 1, 8, 8), {}, ValueError, r"N of 1 or more, got \(0, 1, 8, 8\)"),
+        (torch.zeros(2, 1, 8, 8), {"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_embed_refuses(images, options, error, message):
+    with pytest.raises(error, match=message):
+        evaluation.embed(Probed(), images, **options)
+
+
+def test_embed_refuses_outputs_that_are_not_vectors():
+    with pytest.raises(ValueError, match=r"model must give features of shape \(2, ·\), got \(2, 4, 8, 8\)"):
+        evaluation.embed(nn.Conv2d(1, 4, 3, padding=1), torch.zeros(2, 1, 8, 8))
+
+
+# --- knn ---
+
+
+def reference_knn(bank, labels, queries, k, temperature, exclude_self=False):
+    """One query at a time, votes summed in a dictionary; also the votes' lead over the second."""
+    predicted, leads = [], []
+    for place, query in enumerate(queries.numpy()):
+        cosines = bank.numpy() @ query / (np.linalg.norm(bank.numpy(), axis=1) * np.linalg.norm(query))
+        if exclude_self:
+            cosines[place] = -np.inf
+        votes = np.zeros(int(labels.max()) + 2)
+        for neighbour in np.argsort(-cosines)[:k]:
+            votes[labels[neighbour]] += np.exp(cosines[neighbour] / temperature)
+        first, second = np.sort(votes)[::-1][:2]
+        predicted.append(int(votes.argmax()))
+        leads.append((first - second) / first)
+    return predicted, leads
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.1), (5, 0.1), (200, 0.1), (200, 0.02), (1347, 1.0)])
+def test_knn_equals_scikit_learn_on_digits(raw_digits, k, temperature):
+    bank, labels, queries, _ = raw_digits
+    peer = KNeighborsClassifier(k, metric="cosine", weights=lambda distance: np.exp((1 - distance) / temperature))
+    expected = peer.fit(bank.numpy(), labels.numpy()).predict(queries.numpy())
+    assert evaluation.knn(bank, labels, queries, k=k, temperature=temperature).tolist() == expected.tolist()
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(2, 30), st.integers(1, 5), st.integers(2, 8), st.floats(0.01, 10), st.booleans(), st.integers(0, 10**6)
+)
+def test_knn_equals_a_plain_loop(size, classes, width, temperature, exclude_self, seed):
+    bank = normal(size, width, seed=seed)
+    labels = torch.randint(classes, (size,), generator=torch.Generator().manual_seed(seed))
+    queries = bank if exclude_self else normal(7, width, seed=seed + 1)
+    k = 1 + seed % (size - exclude_self)
+    predicted = evaluation.knn(bank, labels, queries, k=k, temperature=temperature, exclude_self=exclude_self)
+    expected, leads = reference_knn(bank, labels, queries, k, temperature, exclude_self)
+    for ours, theirs, lead in zip(predicted.tolist(), expected, leads, strict=True):
+        assert ours == theirs or lead < 1e-12
+
+
+def test_knn_sees_directions_only(raw_digits):
+    bank, labels, queries, _ = raw_digits
+    expected = evaluation.knn(bank, labels, queries, k=20)
+    lengths = 10 ** (60 * torch.rand(len(bank), 1, generator=torch.Generator().manual_seed(0)) - 30)
+    assert torch.equal(evaluation.knn(bank.float(), labels, queries.float(), k=20), expected)
+    scaled = (bank / 255 * lengths).float()
+    assert (scaled.norm(dim=1) == 0).any()  # so short that squaring underflows
+    assert torch.equal(evaluation.knn(scaled, labels, queries.float() * 1e-30, k=20), expected)
+
+
+def test_knn_is_blockwise_and_blocks_do_not_show(raw_digits, monkeypatch):
+    bank, labels, _, _ = raw_digits
+    expected = evaluation.knn(bank, labels, bank, k=10, exclude_self=True)
+    sizes, directions = [], evaluation._directions
+    monkeypatch.setattr(evaluation, "_directions", lambda z: sizes.append(len(z)) or directions(z))
+    for block in (1, 100 * len(bank)):
+        monkeypatch.setattr(evaluation, "BLOCK_ELEMENTS", block)
+        sizes.clear()
+        assert torch.equal(evaluation.knn(bank, labels, bank, k=10, exclude_self=True), expected)
+        assert max(sizes[1:]) == max(1, block // len(bank))
+
+
+def test_exclude_self_undoes_the_advantage_of_finding_oneself():
+    points, labels = normal(200, 16), torch.arange(200) % 2  # labels that the points know nothing of
+    found = (evaluation.knn(points, labels, points, k=1) == labels).double().mean()
+    honest = (evaluation.knn(points, labels, points, k=1, exclude_self=True) == labels).double().mean()
+    assert found == 1
+    assert 0.35 < honest < 0.65
+
+
+def test_small_temperatures_follow_the_nearest_and_do_not_overflow(raw_digits):
+    bank, labels, queries, _ = raw_digits
+    nearest = evaluation.knn(bank.float(), labels, queries.float(), k=1)
+    cold = evaluation.knn(bank.float(), labels, queries.float(), k=200, temperature=1e-7)
+    assert torch.equal(cold, nearest)
+
+
+def test_equal_votes_go_to_the_smaller_label_and_zero_rows_count_as_cosine_zero():
+    bank = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    assert evaluation.knn(bank, torch.tensor([4, 2, 1]), torch.tensor([[0.0, 3.0]]), k=2).tolist() == [2]
+    # The zero row is nearer to an opposite query than the rows at cosine -1, and no row is nearer to a zero query.
+    assert evaluation.knn(bank, torch.tensor([4, 2, 1]), torch.tensor([[0.0, -3.0]]), k=1).tolist() == [1]
+    assert evaluation.knn(bank, torch.tensor([4, 2, 1]), torch.tensor([[0.0, 0.0]]), k=3).tolist() == [1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_knn_takes_half_precision_and_small_integer_labels(dtype):
+    bank, labels = normal(50, 8).to(dtype), (torch.arange(50) % 3).to(torch.uint8)
+    predicted = evaluation.knn(bank, labels, bank[:9], k=5)
+    assert predicted.dtype == torch.int64
+    assert torch.equal(predicted, evaluation.knn(bank.float(), labels, bank[:9].float(), k=5))
+
+
+BANK, LABELS = normal(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"k": 7}, ValueError, r"k must be in 1\.\.6, .* got 7"),
+        ({"k": 0}, ValueError, r"k must be in 1\.\.6, .* got 0"),
+        ({"k": 6, "exclude_self": True}, ValueError, r"k must be in 1\.\.5, .* got 6"),
+        ({"temperature": 0}, ValueError, "temperature must be above 0, got 0"),
+        ({"temperature": float("nan")}, ValueError, "temperature must be above 0, got nan"),
+        ({"n_classes": 2}, ValueError, "bank_labels must be below n_classes=2, got 2"),
+        ({"queries": BANK + 1, "exclude_self": True}, ValueError, "needs queries to be the bank itself"),
+        ({"queries": BANK[:2], "exclude_self": True}, ValueError, "needs queries to be the bank itself"),
+        ({"queries": BANK[:, :2]}, ValueError, r"queries must have shape \(rows, 3\) like bank, got \(6, 2\)"),
+        ({"queries": BANK.float()}, ValueError, "queries must be torch.float64 on cpu like bank, got torch.float32"),
+        ({"queries": BANK.long()}, TypeError, "queries must be a tensor of floats, got torch.int64"),
+        ({"queries": BANK / 0}, ValueError, "queries must be finite; row 0 is not"),
+        ({"bank": BANK[0]}, ValueError, r"bank must have shape \(rows, features\).* got \(3,\)"),
+        ({"bank": BANK[:0]}, ValueError, r"bank must have shape .* got \(0, 3\)"),
+        ({"bank": BANK.numpy()}, TypeError, "bank must be a tensor of floats, got ndarray"),
+        ({"bank_labels": LABELS[:5]}, ValueError, r"bank_labels must have shape \(6,\).* got \(5,\)"),
+        ({"bank_labels": LABELS.double()}, TypeError, "bank_labels must be a tensor of integers, got torch.float64"),
+        ({"bank_labels": LABELS > 0}, TypeError, "bank_labels must be a tensor of integers, got torch.bool"),
+        ({"bank_labels": LABELS - 1}, ValueError, "bank_labels must be 0 or more, got -1"),
+    ],
+)
+def test_knn_refuses(change, error, message):
+    arguments = {"bank": BANK, "bank_labels": LABELS, "queries": BANK, "k": 1} | change
+    with pytest.raises(error, match=message):
+        evaluation.knn(**arguments)
+
+
+def test_n_classes_does_not_change_the_vote():
+    assert torch.equal(evaluation.knn(BANK, LABELS, BANK, k=3, n_classes=50), evaluation.knn(BANK, LABELS, BANK, k=3))
+
+
+# --- nearest_few_label ---
+
+
+def test_few_labels_are_drawn_anew_in_each_draw_and_reproducibly(raw_digits):
+    first = evaluation.nearest_few_label(*raw_digits, draws=5, seed=1)
+    assert first.shape == (5,)
+    assert len(set(first)) > 1
+    assert first.tolist() == evaluation.nearest_few_label(*raw_digits, draws=5, seed=1).tolist()
+    assert first.tolist() != evaluation.nearest_few_label(*raw_digits, draws=5, seed=2).tolist()
+    state = torch.get_rng_state()
+    evaluation.nearest_few_label(*raw_digits, draws=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_few_labels_draw_exactly_so_many_of_each_class(monkeypatch):
+    labels = torch.tensor([3, 0, 0, 3, 0, 3, 3, 0, 0])
+    bank = torch.arange(18.0).reshape(9, 2) + 1
+    seen = []
+    monkeypatch.setattr(
+        evaluation, "knn", lambda rows, row_labels, queries, k: seen.append((rows, row_labels)) or labels
+    )
+    assert evaluation.nearest_few_label(bank, labels, bank, labels, labels_per_class=2, draws=20).tolist() == [1.0] * 20
+    for rows, row_labels in seen:
+        assert row_labels.tolist() == [0, 0, 3, 3]
+        places = [(bank == row).all(1).nonzero().item() for row in rows]
+        assert len(set(places)) == 4
+        assert labels[places].tolist() == [0, 0, 3, 3]
+    assert len({rows[0, 0].item() for rows, _ in seen}) == 5  # each of class 0 comes first some time
+
+
+def test_all_labels_are_the_plain_nearest_neighbour(raw_digits):
+    bank, labels, queries, query_labels = raw_digits
+    balanced = torch.cat([(labels == digit).nonzero().flatten()[:100] for digit in range(10)])
+    accuracy = evaluation.nearest_few_label(
+        bank[balanced], labels[balanced], queries, query_labels, labels_per_class=100, draws=1
+    )
+    predicted = evaluation.knn(bank[balanced], labels[balanced], queries, k=1)
+    assert accuracy.tolist() == [(predicted == query_labels).double().mean().item()]
+
+
+def test_few_labels_on_raw_digits_leave_room_that_many_labels_do_not(raw_digits):
+    few = evaluation.nearest_few_label(*raw_digits, labels_per_class=3, draws=100).mean()
+    many = evaluation.nearest_few_label(*raw_digits, labels_per_class=100, draws=5).mean()
+    assert few == pytest.approx(0.80, abs=0.02)
+    assert many > 0.96
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels_per_class": 3}, r"labels_per_class must be in 1\.\.2, since class 0 has 2 points, got 3"),
+        ({"labels_per_class": 0}, r"labels_per_class must be in 1\.\.2"),
+        ({"draws": 0}, "draws must be at least 1, got 0"),
+        ({"query_labels": LABELS[:3]}, r"query_labels must have shape \(6,\)"),
+    ],
+)
+def test_few_labels_refuse(change, message):
+    arguments = {"bank": BANK, "bank_labels": LABELS, "queries": BANK, "query_labels": LABELS} | change
+    with pytest.raises(ValueError, match=message):
+        evaluation.nearest_few_label(**arguments)
+
+
+# --- linear_probe ---
+
+
+def test_linear_probe_standardises_on_the_bank_and_scores_the_queries(raw_digits):
+    bank, labels, queries, query_labels = raw_digits
+    scaler = StandardScaler().fit(bank.numpy())
+    peer = LogisticRegression(max_iter=1000).fit(scaler.transform(bank.numpy()), labels.numpy())
+    expected = (peer.predict(scaler.transform(queries.numpy())) == query_labels.numpy()).mean()
+    assert evaluation.linear_probe(*raw_digits) == expected
+    assert expected > 0.95
+
+
+def test_linear_probe_does_not_depend_on_the_features_units(raw_digits):
+    bank, labels, queries, query_labels = raw_digits
+    units = 10 ** torch.linspace(-6, 6, 64, dtype=torch.float64)
+    scaled = evaluation.linear_probe(bank * units, labels, queries * units, query_labels)
+    assert scaled == pytest.approx(evaluation.linear_probe(*raw_digits), abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_linear_probe_takes_half_precision_and_tensors_with_gradients(dtype):
+    x = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]], dtype=dtype, requires_grad=True)
+    assert evaluation.linear_probe(x, torch.tensor([0, 0, 1, 1]), x, torch.tensor([0, 0, 1, 0])) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"bank_labels": torch.ones(6, dtype=torch.int64)}, ValueError, "two classes or more, got only class 1"),
+        ({"query_labels": LABELS[:3]}, ValueError, r"query_labels must have shape \(6,\).* got \(3,\)"),
+        ({"queries": BANK[:, :2]}, ValueError, r"queries must have shape \(rows, 3\) like bank"),
+        ({"bank": BANK * float("nan")}, ValueError, "bank must be finite; row 0 is not"),
+        ({"bank": BANK.long()}, TypeError, "bank must be a tensor of floats"),
+    ],
+)
+def test_linear_probe_refuses(change, error, message):
+    arguments = {"bank": BANK, "bank_labels": LABELS, "queries": BANK, "query_labels": LABELS} | change
+    with pytest.raises(error, match=message):
+        evaluation.linear_probe(**arguments)
