@@ -1,0 +1,239 @@
+"""The address of the course's repository: kept in pyproject.toml, copied from there to every place that needs it.
+
+    python tools/repository.py set https://github.com/OWNER/NAME    what `make set-repository URL=...` runs
+    python tools/repository.py sync                                 rewrite the derived places, the set-up cell in
+                                                                    every notebook included
+    python tools/repository.py check                                exit 1 and name the places that differ
+
+Derived places: the site's launch buttons and base address in _config.yml, book/setup_cell.py and the same cell in every
+notebook, CITATION.cff, and the links in README.md. Until an address is set, there are no launch buttons and no links.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+SETUP_TAG = "setup"  # marks the set-up cell in a notebook
+
+
+class Address(NamedTuple):
+    """Where the course is published: the repository's URL (empty: not yet) and the tag that readers get."""
+
+    url: str
+    tag: str
+
+    @property
+    def name(self) -> str:
+        """OWNER/NAME."""
+        return self.url.removeprefix("https://github.com/")
+
+    @property
+    def pages(self) -> str:
+        """The site on GitHub Pages."""
+        owner, name = self.name.split("/")
+        site = f"{owner.lower()}.github.io"
+        return f"https://{site}/" if name.lower() == site else f"https://{site}/{name}/"
+
+
+def normalise(url: str) -> str:
+    """The address as https://github.com/OWNER/NAME, or a ValueError that says what is wrong with it."""
+    bare = url.removesuffix("/").removesuffix(".git")
+    match = re.fullmatch(r"https://github\.com/([^/]+)/([^/]+)", bare)
+    if not match:
+        raise ValueError(
+            f"the address is {url!r}, expected https://github.com/OWNER/NAME "
+            "(https and github.com, from where Colab and Binder open notebooks)"
+        )
+    owner, name = match.groups()
+    if not re.fullmatch(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}", owner):
+        raise ValueError(f"the owner in {url!r} is {owner!r}, which cannot be a GitHub account")
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name) or name in (".", ".."):
+        raise ValueError(f"the name in {url!r} is {name!r}, which cannot be a GitHub repository")
+    return bare
+
+
+def read_address(pyproject: str) -> Address:
+    """The address that the text of pyproject.toml holds."""
+    project = tomllib.loads(pyproject)["project"]
+    return Address(project.get("urls", {}).get("Repository", ""), f"v{project['version']}")
+
+
+def write_address(pyproject: str, url: str) -> str:
+    """The text of pyproject.toml with another address and no other change."""
+    line = f'Repository = "{url}"\n'
+    present = r"(?m)^(\[project\.urls\]\n(?:[^\[\n].*\n)*?)Repository\s*=.*\n"
+    changed, found = re.subn(present, rf"\g<1>{line}", pyproject)
+    if not found:
+        changed, found = re.subn(r"(?m)^\[project\.urls\]\n", rf"\g<0>{line}", pyproject)
+    if not found:  # before the first table that follows [project]
+        table = rf"\g<1>[project.urls]\n{line}\n"
+        changed = re.sub(r"(?ms)^(\[project\]\n.*?)(?=^\[|\Z)", table, pyproject, count=1)
+    expected = tomllib.loads(pyproject)
+    expected["project"].setdefault("urls", {})["Repository"] = url
+    try:
+        as_expected = tomllib.loads(changed) == expected
+    except tomllib.TOMLDecodeError:
+        as_expected = False
+    if not as_expected:
+        raise ValueError(f"pyproject.toml has another shape than expected: write {line.strip()} there by hand")
+    return changed
+
+
+def config_block(address: Address) -> str:
+    """Launch buttons and base address in _config.yml (its block begins inside `html:`)."""
+    colab, binder = ("https://colab.research.google.com", "https://mybinder.org") if address.url else ("", "")
+    return f"""\
+  baseurl: "{address.pages if address.url else ""}"
+  use_repository_button: {str(bool(address.url)).lower()}
+  use_issues_button: {str(bool(address.url)).lower()}
+launch_buttons:
+  notebook_interface: jupyterlab
+  colab_url: "{colab}"
+  binderhub_url: "{binder}"
+repository:
+  url: "{address.url}"
+  branch: {address.tag}
+"""
+
+
+def citation_block(address: Address) -> str:
+    """The two addresses in CITATION.cff."""
+    return f'repository-code: "{address.url}"\nurl: "{address.pages}"\n' if address.url else ""
+
+
+def readme_block(address: Address) -> str:
+    """The links at the top of README.md."""
+    if not address.url:
+        return ""
+    tests = f"{address.url}/actions/workflows/tests.yml"
+    return (
+        f"[![tests]({tests}/badge.svg)]({tests})\n"
+        f"[Read the book]({address.pages}) ·\n"
+        f"[Open it in Colab](https://colab.research.google.com/github/{address.name}) ·\n"
+        f"[Open it in Binder](https://mybinder.org/v2/gh/{address.name}/{address.tag})\n"
+    )
+
+
+def fill_block(text: str, begin: str, end: str, content: str) -> str:
+    """The text with the lines between the lines `begin` and `end` replaced."""
+    pattern = rf"(?ms)^({re.escape(begin)}\n).*?^(?={re.escape(end)}$)"
+    filled, found = re.subn(pattern, lambda match: match[1] + content, text)
+    if found != 1:
+        raise ValueError(f"expected one line {begin!r} with a line {end!r} after it, found {found}")
+    return filled
+
+
+def fill_cell(cell: str, address: Address) -> str:
+    """The set-up cell with its two assignments rewritten."""
+    for name, value in [("REPOSITORY", address.url), ("TAG", address.tag)]:
+        cell, found = re.subn(rf'(?m)^{name} = ".*"$', f'{name} = "{value}"', cell)
+        if found != 1:
+            raise ValueError(f'expected one line {name} = "...", found {found}')
+    return cell
+
+
+def fill_notebook(text: str, cell: str) -> str:
+    """The notebook with this set-up cell; where it has none, it gets one below its first text."""
+    notebook = json.loads(text)
+    cells = notebook["cells"]
+    source = cell.removesuffix("\n").splitlines(keepends=True)
+    marked = [entry for entry in cells if SETUP_TAG in entry["metadata"].get("tags", [])]
+    if not marked:
+        below = next((i + 1 for i, entry in enumerate(cells) if entry["cell_type"] == "markdown"), 0)
+        metadata = {"tags": [SETUP_TAG, "hide-input"]}
+        new = {"cell_type": "code", "execution_count": None, "id": SETUP_TAG, "metadata": metadata, "outputs": []}
+        cells.insert(below, {**new, "source": source})
+    elif len(marked) > 1:
+        raise ValueError(f"expected one cell with the tag {SETUP_TAG!r}, found {len(marked)}")
+    elif "".join(marked[0]["source"]) == "".join(source):
+        return text
+    else:
+        marked[0]["source"] = source
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def plan(root: Path, pyproject: str) -> dict[Path, str]:
+    """What every place, pyproject.toml included, should hold, given the text of pyproject.toml."""
+    address = read_address(pyproject)
+    comment, mark = ("# repository", "# /repository"), ("<!-- repository -->", "<!-- /repository -->")
+    planned = {root / "pyproject.toml": pyproject}
+
+    def fill(path: Path, rewrite: Callable[[str], str]) -> str:
+        try:
+            planned[path] = rewrite(_read(path))
+        except ValueError as error:
+            raise ValueError(f"{path.relative_to(root)}: {error}") from error
+        return planned[path]
+
+    fill(root / "_config.yml", lambda text: fill_block(text, *comment, config_block(address)))
+    fill(root / "CITATION.cff", lambda text: fill_block(text, *comment, citation_block(address)))
+    fill(root / "README.md", lambda text: fill_block(text, *mark, readme_block(address)))
+    cell = fill(root / "book" / "setup_cell.py", lambda text: fill_cell(text, address))
+    for path in sorted(root.glob("notebooks/*.ipynb")):
+        fill(path, lambda text: fill_notebook(text, cell))
+    return planned
+
+
+def differing(planned: dict[Path, str]) -> list[Path]:
+    """The places that do not hold what they should."""
+    return [path for path, text in planned.items() if _read(path) != text]
+
+
+def write(planned: dict[Path, str]) -> list[Path]:
+    """Write the places that differ, each of them whole or not at all."""
+    changed = differing(planned)
+    for path in changed:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(planned[path])
+            shutil.copymode(path, temporary)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    return changed
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one of the three commands; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("set").add_argument("url", metavar="https://github.com/OWNER/NAME")
+    commands.add_parser("sync")
+    commands.add_parser("check")
+    chosen = parser.parse_args(arguments)
+    try:
+        pyproject = _read(ROOT / "pyproject.toml")
+        if chosen.command == "set":
+            pyproject = write_address(pyproject, normalise(chosen.url))
+        planned = plan(ROOT, pyproject)
+    except (OSError, ValueError) as error:
+        print(f"Nothing was changed: {error}", file=sys.stderr)
+        return 2
+    if chosen.command == "check":
+        for path in differing(planned):
+            print(f"{path.relative_to(ROOT)} differs from pyproject.toml; run python tools/repository.py sync")
+        return int(bool(differing(planned)))
+    for path in write(planned):
+        print(f"rewrote {path.relative_to(ROOT)}")
+    if chosen.command == "set":
+        tag = read_address(pyproject).tag
+        print(f"Now commit, and publish the tag that Colab clones: git tag {tag}; git push origin HEAD {tag}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
