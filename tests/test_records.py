@@ -1,0 +1,101 @@
+"""Recorded runs: what is read, what is run, and that nothing half-written passes for whole."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from normlib import data, records
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """One experiment that says with which settings it ran; results go to a temporary folder."""
+    calls = []
+
+    def run(settings):
+        calls.append(settings)
+        return {"table": pd.DataFrame({"x": range(settings["rows"])})}
+
+    experiment = records.Experiment("Does it run?", {"rows": 5, "seed": 0}, {"rows": 2}, run, data.digits)
+    monkeypatch.setattr(records, "EXPERIMENTS", {"tiny": experiment})
+    monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
+    monkeypatch.delenv("NORMLIB_MODE", raising=False)
+    return calls
+
+
+def test_each_mode_does_what_it_says(tiny, monkeypatch):
+    records.record("tiny")
+    assert tiny == [{"rows": 5, "seed": 0}]
+    assert records.load_or_run("tiny")["table"]["x"].tolist() == [0, 1, 2, 3, 4]
+    assert len(tiny) == 1  # recorded mode runs nothing
+    monkeypatch.setenv("NORMLIB_MODE", "smoke")
+    assert len(records.load_or_run("tiny")["table"]) == 2
+    monkeypatch.setenv("NORMLIB_MODE", "full")
+    assert len(records.load_or_run("tiny")["table"]) == 5
+    assert tiny[1:] == [{"rows": 2, "seed": 0}, {"rows": 5, "seed": 0}]
+
+
+def test_provenance_names_all_that_a_number_depends_on(tiny):
+    records.record("tiny")
+    about = records.provenance("tiny")
+    assert about["settings"] == {"rows": 5, "seed": 0}
+    assert about["data_fingerprint"] == data.digits().fingerprint()
+    assert {"code", "torch", "device", "seconds", "date", "training", "python"} <= set(about)
+
+
+def test_a_failing_run_leaves_the_earlier_record_whole(tiny, monkeypatch):
+    folder = records.record("tiny")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def broken(self, path, **options):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_parquet", broken)
+        with pytest.raises(OSError, match="No space left"):
+            records.record("tiny")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+
+
+def test_recording_again_replaces(tiny):
+    folder = records.record("tiny")
+    (folder / "stale.parquet").write_bytes(b"")
+    records.record("tiny")
+    assert sorted(path.name for path in folder.iterdir()) == ["provenance.json", "table.parquet"]
+
+
+def test_unknown_and_unrecorded_names_are_refused(tiny):
+    for function in (records.load_or_run, records.record, records.provenance):
+        with pytest.raises(ValueError, match="name must be one of tiny, got 'other'"):
+            function("other")
+    for function in (records.load_or_run, records.provenance):
+        with pytest.raises(FileNotFoundError, match=r"record it with: python -m normlib.records tiny"):
+            function("tiny")
+
+
+@pytest.mark.parametrize("name", sorted(records.EXPERIMENTS))
+def test_committed_records_are_of_the_experiment_as_it_stands(name):
+    """A record made with other settings or other data would silently show other numbers than the text describes."""
+    experiment, about = records.EXPERIMENTS[name], records.provenance(name)
+    assert about["settings"] == json.loads(json.dumps(experiment.settings))
+    assert about["data_fingerprint"] == experiment.images().fingerprint()
+    assert not about["code"].endswith("-dirty")
+
+
+def test_digits_record_is_complete():
+    tables, settings = records._load("digits-simclr"), records.provenance("digits-simclr")["settings"]
+    runs = len(settings["lrs"]) * settings["seeds"]
+    steps, epochs, samples = tables["steps"], tables["epochs"], tables["samples"]
+    assert steps.groupby(["lr", "seed"]).ngroups == runs
+    assert set(steps["layer"]) == set(records.DIGITS_LAYERS)
+    assert len(epochs) == runs * (settings["epochs"] // settings["evaluate_every"] + 1)
+    assert len(samples) == runs * 2 * 450
+    assert set(samples["index"]) == set(data.digits("test").indices.tolist())
+    for frame in tables.values():
+        assert not frame.isna().any().any()
+    untrained = steps[(steps["step"] == 0)]["loss"]
+    assert (abs(untrained - math.log(2 * settings["batch_size"] - 1)) < 0.05).all()
