@@ -12,7 +12,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 .PHONY: book serve lab outputs check lint unit test notebooks smoke site test-lowest bench set-repository clean
 .DELETE_ON_ERROR:
 
-book: _build/.fresh ## build the book from executed notebooks
+book: .venv/.complete ## build the book from executed notebooks
 	TQDM_DISABLE=1 $(BIN)/jupyter-book build . -W -n --keep-going --all
 	@echo "The book is ready. Open file://$(CURDIR)/_build/html/index.html"
 
@@ -65,7 +65,3 @@ clean: ## remove what was built, keep .venv
 	$(PYTHON) -m venv .venv-lowest && .venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e ".[train,test]"
 	@touch $@
-
-# Executed notebooks are kept and used again until the code or the recorded runs under them change.
-_build/.fresh: .venv/.complete $(wildcard normlib/*.py results/*)
-	rm -rf _build/.jupyter_cache && mkdir -p _build && touch $@

@@ -190,7 +190,8 @@ def _requirements() -> list[str]:
     pyproject = Path(__file__).resolve().parents[1] / "pyproject.toml"
     if not pyproject.is_file():
         return []
-    return tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    return project["dependencies"] + project["optional-dependencies"]["train"]
 
 
 def _package_name(requirement: str) -> str:

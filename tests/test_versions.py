@@ -42,8 +42,8 @@ def test_environment_has_the_same_packages_and_bounds(environment):
     assert conda == expected
 
 
-def test_environment_installs_normlib_from_the_checkout_and_nothing_else_by_pip(environment):
-    assert [entry for entry in environment if not isinstance(entry, str)] == [{"pip": ["-e ."]}]
+def test_environment_installs_normlib_and_its_training_loop_from_the_checkout(environment):
+    assert [entry for entry in environment if not isinstance(entry, str)] == [{"pip": ["-e .[train]"]}]
 
 
 def test_every_upper_bound_has_its_reason_beside_it():
