@@ -13,10 +13,10 @@ PALETTE = {
     "blue": "#0072B2",
     "orange": "#D55E00",
     "green": "#009E73",
-    "purple": "#AA4499",
+    "purple": "#CC79A7",
     "sky": "#56B4E9",
     "amber": "#E69F00",
-    "grey": "#6B7280",
+    "grey": "#5F6368",
 }
 
 

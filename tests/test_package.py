@@ -1,0 +1,95 @@
+"""The package as a whole: what an import costs, which module may import which."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import normlib
+
+PACKAGE = Path(normlib.__file__).parent
+HEAVY = {
+    "torch",
+    "torchvision",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "lightning_fabric",
+    "IPython",
+    "ipywidgets",
+    "tqdm",
+}
+
+# The table of the design: a module imports from normlib only what stands beside it here.
+ALLOWED = {
+    "augment": {"_image_batches"},
+    "data": {"_cifar10", "_image_files"},
+    "evaluation": {"data"},
+    "gradients": set(),
+    "interventions": set(),
+    "losses": set(),
+    "models": {"losses", "interventions"},
+    "plotting": set(),
+    "records": {"augment", "data", "evaluation", "models", "runtime", "tracking", "training"},
+    "runtime": set(),
+    "tracking": {"_row_labels", "_streams", "_taps"},
+    "training": {"augment", "data", "interventions", "losses", "tracking"},
+}
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(' '.join({{m.split('.')[0] for m in sys.modules}}))"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of normlib that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "normlib":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("normlib."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("normlib.")}
+    return found
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    assert not modules_after("import normlib") & HEAVY
+
+
+def test_importing_the_package_costs_less_than_a_tenth_of_a_second():
+    """Modules are counted, not seconds: those the package adds cannot cost that much."""
+    added = modules_after("import normlib") - modules_after("pass")
+    assert added <= {"normlib", "importlib", "warnings", "_warnings"}
+
+
+def test_modules_import_no_more_than_torch_at_first():
+    """Together, so that one process shows it for all; records is what the others are put together in."""
+    beside_torch = HEAVY - modules_after("import torch, numpy")
+    names = sorted(set(normlib.__all__) - {"records"})
+    assert not modules_after(f"import {', '.join(f'normlib.{name}' for name in names)}") & beside_torch
+
+
+def test_submodules_load_on_first_use_and_unknown_names_are_refused():
+    assert not modules_after("import normlib") & {"torch"}
+    assert "torch" in modules_after("import normlib; normlib.losses.info_nce")
+    assert set(normlib.__all__) <= set(dir(normlib))
+    with pytest.raises(AttributeError, match=r"no attribute 'loses'; its submodules are .*losses"):
+        _ = normlib.loses
+
+
+def test_public_modules_are_those_announced():
+    public = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("_")}
+    assert public == set(normlib.__all__) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("name", sorted(ALLOWED))
+def test_modules_import_only_what_the_design_allows(name):
+    private = {helper for helper in ALLOWED[name] if helper.startswith("_")}
+    seen = set().union(*(imports_of(PACKAGE / f"{module}.py") for module in {name} | private))
+    assert seen <= ALLOWED[name]
