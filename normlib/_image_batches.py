@@ -80,17 +80,19 @@ def blend(images: Tensor, other: Tensor, share: Tensor) -> None:
 
 
 def turn_hue(images: Tensor, turns: Tensor) -> None:
-    """Shift hue on the HSV hexagon in place: exact, and no case for each of its six sides.
+    """Shift hue on the HSV hexagon in place: exact, with no case for each of its six sides.
 
-    A channel's share of the chroma is ``2 - d``, cut to [0, 1], for a hue ``d`` sixths of a turn from that channel's
-    pure colour. Backwards, ``d`` is 1 plus the other channels' shares minus its own. Signed by which of the other two
-    is larger, it can be moved; more than three sixths one way is less than three the other.
+    A channel is at the pixel's highest value up to one sixth of a turn from its pure colour, falls over the next sixth
+    and is lowest beyond. Backwards, hue lies ``1 + red + blue - green`` sixths (in shares of the chroma) from green,
+    towards blue or towards red, whichever is larger.
     """
     red, green, blue = images.split(1, 1)
-    side = torch.cat((green - blue, blue - red, red - green), 1)
-    low = images.amin(1, keepdim=True)
-    chroma = images.amax(1, keepdim=True).sub_(low)
-    share = images.sub_(low).div_(chroma.clamp_min(1e-12))  # in place throughout: large temporaries cost page faults
-    total = share.sum(1, keepdim=True)
-    distance = share.mul_(-2).add_(total.add_(1)).copysign_(side).add_(6 * turns).abs_()
-    distance.sub_(3).abs_().sub_(1).clamp_(0, 1).mul_(chroma).add_(low)
+    low = torch.minimum(torch.minimum(red, green), blue)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    chroma = high - low
+    from_green = (red + blue).sub_(green).sub_(low).div_(chroma.clamp_min(1e-12)).add_(1)
+    hue = from_green.copysign_(blue - red).add_(6 * turns)
+    pure = torch.arange(-2, 4, 2, device=images.device).view(3, 1, 1)
+    distance = torch.sub(hue, pure, out=images).abs_()
+    distance.sub_(3).abs_().sub_(3).abs_()  # the shorter way round
+    distance.sub_(1).clamp_(0, 1).mul_(chroma.neg_()).add_(high)

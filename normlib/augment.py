@@ -4,11 +4,12 @@ Drawing lots and applying them are separate: :meth:`TwoViews.sample_parameters` 
 :class:`Parameters` (what happens to which image, in pixels, degrees and factors), and :func:`apply` carries them out
 without chance and without a loop over images: one ``grid_sample`` for all geometry, then a few passes for the colours.
 
-Given the same parameters the result is torchvision's for float tensors (tested to 2e-6 per pixel), and the parameters
-follow torchvision's distributions, with its rounding to pixels and its rejected crops. Differences: the colour
-operations run in the order brightness, contrast, saturation, hue, as in the paper's code, where one ``ColorJitter`` of
-four strengths shuffles them; shifts need not be whole pixels; nothing is smoothed before shrinking, so choose a
-``size`` no smaller than the images or shrink these first.
+Given the same parameters the result is torchvision's for float tensors, to 2e-6 per pixel (its chain on 8-bit PIL
+images rounds after every step and ends 1.1/255 away on average). The parameters follow torchvision's distributions,
+with its rounding to pixels and its rejected crops. Differences: the colour operations run in the order brightness,
+contrast, saturation, hue, as in the paper's code, where one ``ColorJitter`` of four strengths shuffles them; shifts need
+not be whole pixels; nothing is smoothed before shrinking, so choose a ``size`` no smaller than the images or shrink
+these first.
 """
 
 import math
