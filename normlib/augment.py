@@ -7,8 +7,8 @@ without chance and without a loop over images: one ``grid_sample`` for all geome
 Given the same parameters the result is torchvision's for float tensors, to 2e-6 per pixel (its chain on 8-bit PIL
 images rounds after every step and ends 1.1/255 away on average). The parameters follow torchvision's distributions,
 with its rounding to pixels and its rejected crops. Differences: the colour operations run in the order brightness,
-contrast, saturation, hue, as in the paper's code, where one ``ColorJitter`` of four strengths shuffles them; shifts need
-not be whole pixels; nothing is smoothed before shrinking, so choose a ``size`` no smaller than the images or shrink
+contrast, saturation, hue, as in the paper's code, where one ``ColorJitter`` of four strengths shuffles them; shifts may
+be parts of pixels; nothing is smoothed before shrinking, so choose a ``size`` no smaller than the images or shrink
 these first.
 """
 
