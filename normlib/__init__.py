@@ -1,6 +1,6 @@
 """Losses, norm trackers and interventions for embedding norms in self-supervised learning.
 
-Submodules load on first use, so ``import normlib`` is instant: ``normlib.losses`` imports torch when it is first touched.
+Submodules load on first use, so ``import normlib`` is instant; ``normlib.losses`` imports torch when first touched.
 
 >>> import normlib
 >>> normlib.losses.info_nce.__name__

@@ -220,7 +220,7 @@ def record(name: str) -> Path:
         "experiment": name,
         "question": experiment.question,
         "settings": experiment.settings,
-        "training": dataclasses.asdict(TrainConfig()),
+        "other_training_settings": _unnamed_settings(experiment.settings),
         "data": experiment.images().name,
         "data_fingerprint": experiment.images().fingerprint(),
         "code": code,
@@ -268,6 +268,12 @@ def _experiment(name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}, got {name!r}")
     return EXPERIMENTS[name]
+
+
+def _unnamed_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Training settings left at their defaults; ``lrs`` and ``seeds`` name lists of ``lr`` and ``seed``."""
+    named = {*settings, *(name.removesuffix("s") for name in settings)}
+    return {name: value for name, value in dataclasses.asdict(TrainConfig()).items() if name not in named}
 
 
 def _code_version() -> str:

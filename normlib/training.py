@@ -41,7 +41,7 @@ class TrainConfig:
     Raises:
         ValueError: A setting is out of its range; the message names it.
 
-    >>> TrainConfig(epochs=2, lr=0.1).temperature
+    >>> TrainConfig(epochs=5, lr=0.1).temperature
     0.5
     """
 

@@ -42,7 +42,9 @@ def test_provenance_names_all_that_a_number_depends_on(tiny):
     about = records.provenance("tiny")
     assert about["settings"] == {"rows": 5, "seed": 0}
     assert about["data_fingerprint"] == data.digits().fingerprint()
-    assert {"code", "torch", "device", "seconds", "date", "training", "python"} <= set(about)
+    assert {"code", "torch", "device", "seconds", "date", "python"} <= set(about)
+    assert about["other_training_settings"]["temperature"] == 0.5
+    assert "seed" not in about["other_training_settings"]
 
 
 def test_a_failing_run_leaves_the_earlier_record_whole(tiny, monkeypatch):
