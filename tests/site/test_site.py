@@ -109,6 +109,16 @@ def test_no_page_shows_a_message_of_the_build_or_a_traceback(pages):
     assert [str(page.path.relative_to(SITE)) for page in pages.values() if marks & page.classes] == []
 
 
+def test_every_folded_box_has_a_title_to_unfold_it_by(pages):
+    # One without a title (a prf:proof has none) stops the script, and nothing below it can be unfolded.
+    box = re.compile(
+        r'<div class="(?=[^"]*\bdropdown\b)[^"]*\badmonition\b[^"]*"[^>]*>\s*+(?!<p class="admonition-title")'
+    )
+    folded = [page for page in pages.values() if "dropdown" in page.classes and "admonition" in page.classes]
+    assert folded
+    assert [str(page.path.relative_to(SITE)) for page in folded if box.search(page.text)] == []
+
+
 @pytest.mark.parametrize("entry", entries())
 def test_the_page_has_its_title_and_a_chapter_the_number_in_its_file_name(pages, entry):
     title = pages[SITE / f"{entry}.html"].title.removesuffix("#")
