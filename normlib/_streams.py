@@ -72,12 +72,13 @@ def group_statistics(
     """
     M, n = values.shape
     dtype = torch.float32 if values.device.type == "mps" else torch.float64
-    values, order = values.sort(dim=1)
+    order = _argsort(values)
     if groups is not None:
-        groups, order = groups.gather(1, order).sort(dim=1, stable=True)
-        values = values.gather(1, order)
+        groups = groups.to(torch.int16 if num_groups < 2**15 else torch.int64).gather(1, order)  # short ones sort fast
+        by_group = _argsort(groups, stable=True)
+        groups, order = groups.gather(1, by_group), order.gather(1, by_group)
         run = (groups + torch.arange(M, device=values.device)[:, None] * num_groups).flatten()
-    values = values.to(dtype)
+    values = values.gather(1, order).to(dtype)
 
     def total(x: Tensor) -> Tensor:
         if groups is None:
@@ -85,7 +86,7 @@ def group_statistics(
         return x.new_zeros(M * num_groups).index_add(0, run, x.flatten()).view(M, num_groups)
 
     def spread(per_group: Tensor) -> Tensor:
-        return per_group if groups is None else per_group.flatten()[run].view(M, n)
+        return per_group if groups is None else per_group.flatten().index_select(0, run).view(M, n)
 
     count = total(torch.ones_like(values))
     mean = total(values) / count
@@ -107,6 +108,14 @@ def group_statistics(
     ordered = torch.where((position == below) | (low == high), low, between)  # inf - inf and inf * 0 would be NaN
     ordered = torch.where(mean.isnan()[..., None], torch.nan, ordered)
     return torch.cat([count[..., None], mean[..., None], std[..., None], ordered], dim=-1)
+
+
+def _argsort(x: Tensor, stable: bool = False) -> Tensor:
+    if (
+        x.device.type == "cpu"
+    ):  # NumPy's vectorised sorts take a sixth of the time of torch's, and most of a flush is this
+        return torch.from_numpy(np.argsort(x.numpy(), axis=1, kind="stable" if stable else "quicksort"))
+    return x.argsort(dim=1, stable=stable)
 
 
 class StatisticStream:
@@ -147,7 +156,8 @@ class StatisticStream:
             values = torch.stack([rows.values for rows in batch]) * batch[0].factor
             statistics = group_statistics(values, self.levels)
             if batch[0].labels is not None:
-                labels = torch.stack([rows.labels for rows in batch]).to(values.device, non_blocking=True)
+                labels = torch.stack([rows.labels for rows in batch])
+                labels = labels.to(values.device, non_blocking=values.device.type != "cpu")
                 groups = torch.where((labels >= 0) & (labels < self.num_classes), labels + 1, 0)
                 by_class = group_statistics(values, self.levels, groups, 1 + self.num_classes)
                 statistics = torch.cat([statistics, by_class], dim=1)

@@ -120,7 +120,7 @@ class Replay:
     def close(self, calls: list[Call]) -> None:
         """Pairs the repeated forwards with their originals; called as the first gradient arrives."""
         waiting = [call for call in calls if not call.requires_grad and not call.gradients]
-        self.originals = waiting[-self.length :]
+        self.originals = waiting[-self.length :] if len(waiting) >= self.length else []
 
 
 class Tap:
@@ -155,11 +155,19 @@ class Tap:
     def hook(self) -> RemovableHandle:
         """Registers the tap; under ``torch.compile`` it runs in eager Python, between two graphs."""
 
-        def forward_hook(module: nn.Module, args: Any, output: Any) -> None:
+        def observe(module: nn.Module, output: Any) -> None:
             if self.recording and module is self.module:  # a deep copy of the model has the hook too
                 self._observe(select(output, self.path, self.name))
 
-        return self.module.register_forward_hook(torch.compiler.disable(forward_hook))
+        in_eager_python = torch.compiler.disable(observe)
+
+        def forward_hook(module: nn.Module, args: Any, output: Any) -> None:
+            if torch.compiler.is_compiling():
+                in_eager_python(module, output)
+            else:
+                observe(module, output)
+
+        return self.module.register_forward_hook(forward_hook)
 
     def norms(self) -> tuple[list[int], Tensor]:
         """Rows of each forward in the step, and their norms joined."""
@@ -192,7 +200,7 @@ class Tap:
 
     def _observe(self, z: Tensor) -> None:
         watch_gradient = self.gradients and z.requires_grad
-        if torch._C._current_graph_task_id() == -1:
+        if torch._C._current_graph_task_id() == -1:  # outside backward; torch.utils.checkpoint asks this too
             call = Call(self._norms(z.detach(), torch.mean), self.module.training, z.requires_grad)
             self.calls.append(call)
             if watch_gradient:
@@ -209,7 +217,8 @@ class Tap:
         if not replay.originals:
             replay.close(calls)
             self._replay = None
-        self._observe_gradient(replay.originals[position], gradient)
+        if replay.originals:
+            self._observe_gradient(replay.originals[position], gradient)
 
     def _observe_gradient(self, call: Call, gradient: Tensor) -> None:
         norms = self._norms(gradient.detach(), torch.sum)
@@ -218,7 +227,7 @@ class Tap:
         call.gradients.append(norms)
 
     def _norms(self, x: Tensor, pool: Any) -> Tensor:
-        dtype = torch.promote_types(x.dtype, torch.float32)
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         if x.ndim == 3:
             x = pool(x, dim=1 if self.batch_first else 0, dtype=dtype)
         elif x.ndim > 3:

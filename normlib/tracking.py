@@ -216,9 +216,10 @@ class NormTracker:
             try:
                 self._stream.add(self._rows(labels))
             finally:
-                self._start_step()
+                for tap in self._taps:
+                    tap.start()
         self._step += 1
-        self._start_step()
+        self._record()
 
     def to_frame(self, *, drop_invalid: bool = False):
         """All statistics so far, as a tidy table; copies to the CPU.
@@ -348,7 +349,6 @@ class NormTracker:
         for tap in self._taps:
             tap.recording = recording
 
-    @torch.no_grad()
     def _rows(self, labels: Tensor | Sequence[Tensor] | None) -> list[Rows]:
         """The open step's rows: one entry per series, in the stream's order."""
         if self.per_class:
