@@ -58,7 +58,7 @@ def labels_of_rows(parts: list[Tensor], lengths: list[int], layer: str) -> Tenso
         )
     views = rows // given
     copies = [part for part in parts for _ in range(views)]
-    if views > 1 and not set(accumulate(lengths)) <= set(accumulate(map(len, copies))):
+    if views > 1 < len(lengths) and not set(accumulate(lengths)) <= set(accumulate(map(len, copies))):
         raise ValueError(
             f"labels: layer {layer!r} saw forwards of {lengths} rows, which are no whole views of "
             f"{list(map(len, parts))} labels; give a list with one labels tensor per micro-batch"

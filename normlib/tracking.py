@@ -33,9 +33,9 @@ class NormTracker:
 
     Gradients: of a mean over positions, the gradient is the sum over them. Each norm is divided by the scale of
     ``grad_scaler`` and, as losses are means, multiplied by the number of rows in the step that a gradient reached: the
-    gradient of the row's own term if the loss is the mean over these rows (with k micro-batches, of ``loss / k``).
-    Rows that no gradient reaches (stop-gradient, ``no_grad``) are left out. One backward pass per forward; call
-    ``step()`` after it.
+    gradient of the row's own term if the loss is the mean over these rows (with k micro-batches, of ``loss / k``), and
+    twice the pair's if it is the mean over pairs of two rows. Rows that no gradient reaches (stop-gradient,
+    ``no_grad``) are left out. One backward pass per forward; call ``step()`` after it.
 
     Which forwards count: all, in training and eval mode, with or without grad, except inside ``paused()``, in steps
     that ``every`` skips, recomputed by activation checkpointing (both kinds), or made by copies of the model. So
