@@ -56,7 +56,7 @@ def read_images(files: list[str], size: tuple[int, int] | None, on_corrupt: str)
     Raises:
         ValueError: A file cannot be read while ``on_corrupt`` is ``"error"``, none can, or sizes differ.
     """
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     pixels, kept, corrupt = None, [], []
     for position, file in enumerate(tqdm(files, "reading", leave=False, delay=2, mininterval=0.5)):

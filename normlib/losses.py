@@ -107,13 +107,13 @@ def info_nce(
     ``log Σ_b exp(s_ab) - s_aa+``; the result is its mean over the anchors. ``denominator`` says who the anchors are and
     which ``b`` stand in the sum:
 
-    ==============  =========================  =============================================================
-    denominator     anchors                    sum over b
-    ==============  =========================  =============================================================
-    ``nt-xent``     all 2N views               all views but ``a`` itself: the positive is among them (SimCLR)
-    ``decoupled``   all 2N views               all views but ``a`` and its positive
-    ``cross-view``  the N embeddings of view 1 view 2 but the positive (what the code of the paper computes)
-    ==============  =========================  =============================================================
+    ==============  ===================  ================================================================
+    denominator     anchors              sum over b
+    ==============  ===================  ================================================================
+    ``nt-xent``     all 2N views         all views but ``a`` itself: the positive is among them (SimCLR)
+    ``decoupled``   all 2N views         all views but ``a`` and its positive
+    ``cross-view``  the N first views    second views but the positive (what the code of the paper computes)
+    ==============  ===================  ================================================================
 
     Memory grows with N, not with N². The gradient is the closed form of chapter 2; it can be differentiated once only
     (for a second derivative, differentiate :func:`normlib.gradients.info_nce_grad`).

@@ -74,7 +74,7 @@ def digits_simclr(*, width: int = 64, seed: int = 0) -> models.SimCLR:
 def _run_digits(settings: dict[str, Any]) -> Tables:
     """SimCLR on digits, each learning rate and seed: norms by step, progress by epoch, test images before and after."""
     import pandas as pd
-    from tqdm.auto import tqdm
+    from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
 
     train, test = data.digits("train"), data.digits("test")
     runs = [(lr, seed) for lr in settings["lrs"] for seed in range(settings["seeds"])]

@@ -118,7 +118,7 @@ def fit(
     """
     import pandas as pd
     from lightning_fabric import Fabric
-    from tqdm.auto import tqdm
+    from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
 
     steps_per_epoch = len(images) // config.batch_size
     if steps_per_epoch == 0:
@@ -131,7 +131,8 @@ def fit(
     generator = torch.Generator().manual_seed(config.seed)
     rows = []
     _evaluate(on_epoch, 0, tracker)
-    with tqdm(total=config.epochs * steps_per_epoch, disable=not progress, unit="step", leave=False) as bar:
+    hidden = {} if progress else {"disable": True}  # no word on it leaves the choice to the variable TQDM_DISABLE
+    with tqdm(total=config.epochs * steps_per_epoch, unit="step", leave=False, **hidden) as bar:
         for epoch in range(1, config.epochs + 1):
             model.train()
             losses = []
