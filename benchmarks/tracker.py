@@ -32,13 +32,13 @@ def resnet18() -> nn.Sequential:
     return nn.Sequential(backbone, nn.ReLU(), nn.Linear(128, 128))
 
 
-def ratio(model: nn.Module, images: Tensor, steps: int, tracker: NormTracker) -> tuple[float, float]:
+def ratio(model: nn.Module, images: Tensor, steps: int, tracker: NormTracker, turn: int = 0) -> tuple[float, float]:
     """Overhead of ``steps`` tracked steps over as many plain ones, in per cent, and milliseconds of a plain step."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
     views = torch.cat([images, images])
     labels = torch.arange(len(images)) % 10
     seconds = {True: 0.0, False: 0.0}
-    for pair in range(steps):
+    for pair in range(turn, turn + steps):
         for tracked in (True, False) if pair % 2 else (False, True):
             tracker.attach()
             if not tracked:
@@ -82,7 +82,8 @@ def main() -> None:
                 continue
             tracker = NormTracker(model, **options)
             ratio(model, images, 1, tracker)  # warm up
-            ratios, plain = zip(*(ratio(model, images, steps, tracker) for _ in range(arguments.ratios)), strict=True)
+            runs = (ratio(model, images, steps, tracker, turn) for turn in range(arguments.ratios))
+            ratios, plain = zip(*runs, strict=True)
             low, median, high = statistics.quantiles(ratios, n=4)
             spread = f"{median:.2f} % [{low:.2f}, {high:.2f}]"
             print(f"{name:30} {variant:32} {spread:>26} {statistics.median(plain):9.2f} ms", flush=True)

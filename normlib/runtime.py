@@ -33,7 +33,9 @@ MODES: tuple[Mode, ...] = ("recorded", "smoke", "full")
 DEVICE_CLASSES = ("cpu", "t4", "h100")
 
 # Colab builds these against each other: another version of one of them breaks the others or forces a restart.
-PROTECTED = frozenset({"ipywidgets", "matplotlib", "numpy", "pandas", "pillow", "scikit-learn", "torch", "torchvision"})
+PROTECTED = frozenset(
+    {"ipywidgets", "matplotlib", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "torch", "torchvision"}
+)
 MODULE_OF = {"pillow": "PIL", "scikit-learn": "sklearn"}  # where a package is imported under another name
 
 
