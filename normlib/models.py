@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from normlib.interventions import GradScale
 
+_HEAD = 2**31  # added to a head's seed: an encoder of the same seed must not draw the same numbers
+
 
 class SimCLR(nn.Module):
     """Backbone and projector: ``x → h → z``. The loss sees only the direction of ``z``; evaluation uses ``h``.
@@ -113,13 +115,16 @@ def projection_head(in_features: int, hidden: int, out_features: int, *, seed: i
     >>> projection_head(512, 128, 128)(torch.zeros(2, 512)).shape
     torch.Size([2, 128])
     """
-    with _seeded(seed):
+    with _seeded(seed + _HEAD):
         return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, out_features))
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Layers draw their weights from torch's global generator: seed it, then put it back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """Layers draw their weights from torch's global generator on the CPU: seed it, then put it back."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        torch.default_generator.set_state(state)

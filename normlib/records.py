@@ -118,8 +118,7 @@ def _norms_and_loss(tracker: NormTracker, history: pd.DataFrame) -> pd.DataFrame
     table = frame[frame["statistic"].isin(["mean", "grad_mean"])]
     table = table.pivot(index=["step", "layer"], columns="statistic", values="value").reset_index()
     table = table.rename(columns={"mean": "norm", "grad_mean": "grad_norm"}).rename_axis(columns=None)
-    loss = history.set_index(history["step"] - 1)["loss"]  # the tracker counts the steps that came before
-    return table.assign(loss=table["step"].map(loss))
+    return table.assign(loss=table["step"].map(history.set_index("step")["loss"]))
 
 
 def _test_images(model, train: data.ImageSet, test: data.ImageSet) -> pd.DataFrame:
@@ -279,8 +278,10 @@ def _unnamed_settings(settings: dict[str, Any]) -> dict[str, Any]:
 def _code_version() -> str:
     """Commit of the checkout, marked ``-dirty`` when files differ from it; the package's version without git."""
     command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    git = subprocess.run(command, capture_output=True, text=True)
-    return git.stdout.strip() if git.returncode == 0 else version("embedding-norms")
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
+        return version("embedding-norms")
 
 
 def _device_name() -> str:

@@ -99,7 +99,7 @@ def fit(
         progress: Show a progress bar with the loss and the time left.
 
     Returns:
-        One row per step: ``step`` (from 1), ``epoch`` (from 1), ``lr``, ``loss``.
+        One row per step: ``step`` (from 0, as the tracker counts), ``epoch`` (from 1), ``lr``, ``loss``.
 
     Raises:
         ValueError: Fewer images than one batch.
@@ -114,7 +114,7 @@ def fit(
     >>> config = TrainConfig(epochs=1, warmup_epochs=0, batch_size=512)
     >>> history = fit(model, digits("train"), config, augment=TwoViews.digits(), accelerator="cpu", progress=False)
     >>> history[["step", "epoch"]].values.tolist()
-    [[1, 1], [2, 1]]
+    [[0, 1], [1, 1]]
     """
     import pandas as pd
     from lightning_fabric import Fabric
@@ -172,7 +172,7 @@ def _lr_after(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
     """Step size of the step that follows ``step`` finished ones: linear warm-up, then half a cosine."""
     warmup, total = config.warmup_epochs * steps_per_epoch, config.epochs * steps_per_epoch
     if step < warmup:
-        return config.lr * (step + 1) / warmup
+        return config.lr * min(1.0, (step + 1) / warmup)
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
@@ -187,9 +187,9 @@ def _rows(epoch: int, done: int, losses: list[tuple[float, Tensor]]) -> list[dic
     for i, value in enumerate(values):
         if not math.isfinite(value):
             raise FloatingPointError(
-                f"the loss became {value} at step {done + i + 1} (epoch {epoch}); lower lr, or raise warmup_epochs"
+                f"the loss became {value} at step {done + i} (epoch {epoch}); lower lr, or raise warmup_epochs"
             )
     return [
-        {"step": done + i + 1, "epoch": epoch, "lr": lr, "loss": value}
+        {"step": done + i, "epoch": epoch, "lr": lr, "loss": value}
         for i, ((lr, _), value) in enumerate(zip(losses, values, strict=True))
     ]

@@ -18,6 +18,17 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone():
     assert torch.equal(head[0].weight, models.projection_head(8, 8, 4, seed=0)[0].weight)
 
 
+def test_encoder_and_head_of_one_seed_draw_different_numbers():
+    first = models.digits_encoder(8, 8, seed=0)[0].weight.flatten()
+    second = models.projection_head(8, 8, 4, seed=0)[0].weight.flatten()[: len(first)]
+    assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.5
+
+
+def test_seeding_leaves_the_generators_of_other_devices_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeded the GPUs"))
+    models.digits_encoder(8, 8, seed=3)
+
+
 def test_digits_encoder_has_no_normalisation_layer():
     assert not [m for m in models.digits_encoder(8, 8).modules() if "Norm" in type(m).__name__]
 

@@ -60,7 +60,7 @@ def test_equals_a_loop_written_by_hand():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        expected.append({"step": epoch + 1, "epoch": epoch + 1, "lr": lr, "loss": loss.item()})
+        expected.append({"step": epoch, "epoch": epoch + 1, "lr": lr, "loss": loss.item()})
     assert history["step"].tolist() == [row["step"] for row in expected]
     for column in ("lr", "loss"):
         assert history[column].tolist() == pytest.approx([row[column] for row in expected], rel=1e-4)
@@ -93,6 +93,13 @@ def test_learning_rate_warms_up_linearly_and_ends_near_zero():
     assert lr.max() == pytest.approx(0.1)
     assert lr.iloc[-1] < 1e-3
     assert (lr[10:].diff().dropna() < 0).all()
+
+
+@pytest.mark.parametrize("warmup", [0.01, 0.1, 0.5])
+def test_a_warm_up_of_a_part_of_an_epoch_never_exceeds_the_learning_rate(warmup):
+    lr = train(epochs=1, warmup_epochs=warmup, lr=0.1)["lr"]
+    assert lr.max() <= 0.1
+    assert (lr[2:].diff().dropna() < 0).all()
 
 
 def test_tracker_sees_each_step_of_training_and_nothing_of_the_evaluation():
@@ -140,7 +147,7 @@ def test_progress_is_shown_and_can_be_turned_off(capsys):
 def test_divergence_is_named_with_its_step():
     model = small_model()
     nn.init.constant_(model.projector[2].weight, math.nan)
-    with pytest.raises(FloatingPointError, match=r"became nan at step 1 \(epoch 1\); lower lr"):
+    with pytest.raises(FloatingPointError, match=r"became nan at step 0 \(epoch 1\); lower lr"):
         train(model)
 
 
