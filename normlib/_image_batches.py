@@ -43,15 +43,16 @@ def resample(
 ) -> Tensor:
     """Rotate, zoom, shift, crop, resize and flip in one ``grid_sample``, into memory of its own.
 
-    Arguments as in :class:`normlib.augment.Parameters`.
+    Arguments as in :class:`normlib.augment.Parameters`, but all float32, ``flip`` too.
     """
     n, _, height, width = images.shape
     if height == width == size and all(step is None for step in (box, flip, angle, zoom, shift)):
         return images.clone()
     none, whole = images.new_zeros(n, 1), images.new_ones(n, 1)
     top, left, h, w = (none, none, whole * height, whole * width) if box is None else box[:, :, None].unbind(1)
-    centres = (2 * torch.arange(size, device=images.device) + 1) / size - 1  # of the view's pixels, in [-1, 1]
-    mirror = 1 if flip is None else 1 - 2 * flip[:, None].float()
+    steps = torch.arange(size, device=images.device, dtype=images.dtype)
+    centres = (2 * steps + 1) / size - 1  # of the view's pixels, in [-1, 1]
+    mirror = 1 if flip is None else 1 - 2 * flip[:, None]
     # in pixels from the image's centre, but never past the centre of a crop's outermost pixel: no light from outside
     x = left + (w - width) / 2 + mirror * w / 2 * centres.clamp(1 / w - 1, 1 - 1 / w)
     y = top + (h - height) / 2 + h / 2 * centres.clamp(1 / h - 1, 1 - 1 / h)

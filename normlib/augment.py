@@ -14,6 +14,7 @@ these first.
 
 import math
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import Self
 
 import torch
@@ -111,8 +112,8 @@ class TwoViews:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
-            raise ValueError(f"size must be the side of the views in pixels, an int >= 1, got {self.size!r}")
+        if not isinstance(self.size, Integral) or isinstance(self.size, bool) or self.size < 1:
+            raise ValueError(f"size must be the side of the views in pixels, an integer >= 1, got {self.size!r}")
         for name, largest in (("area", 1.0), ("ratio", math.inf), ("zoom", math.inf)):
             pair = getattr(self, name)
             is_pair = isinstance(pair, tuple | list) and len(pair) == 2
@@ -167,7 +168,7 @@ class TwoViews:
             Two tensors ``(N, C, size, size)`` on the images' device: float32 in [0, 1], contiguous, without gradient.
 
         Raises:
-            TypeError: ``images`` is not a uint8 or float tensor.
+            TypeError: ``images`` is not a uint8 or float tensor, or ``generator`` is no torch generator.
             ValueError: Wrong number of dimensions or channels, or values outside [0, 1].
         """
         images = unit_images(images, check=check)
@@ -181,8 +182,15 @@ class TwoViews:
         torch.Size([2])
         """
         check_form(images)
+        if not (generator is None or isinstance(generator, Generator)):
+            raise TypeError(
+                f"generator must be a torch.Generator or None, got {generator!r}; "
+                "pass torch.Generator().manual_seed(...) for draws of a given seed"
+            )
         n, channels, height, width = images.shape
-        chance = {"generator": generator, "device": images.device if generator is None else generator.device}
+        device = images.device if generator is None else generator.device
+        source = {"generator": generator, "device": device}
+        chance = source | {"dtype": torch.float32}  # whatever the default dtype is
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return low + (high - low) * torch.rand(n, *shape, **chance)
@@ -201,7 +209,7 @@ class TwoViews:
         whole = self.area == self.ratio == (1, 1) and height == width
         return Parameters(
             size=size,
-            box=None if whole else random_boxes(n, height, width, self.area, self.ratio, **chance),
+            box=None if whole else random_boxes(n, height, width, self.area, self.ratio, **source),
             flip=coin(self.flip),
             angle=uniform(-self.rotation, self.rotation) if self.rotation else None,
             zoom=uniform(*self.zoom) if self.zoom != (1, 1) else None,
@@ -243,14 +251,15 @@ def random_boxes(
     >>> random_boxes(1, 32, 32, area=(1.0, 1.0), ratio=(1.0, 1.0))
     tensor([[ 0.,  0., 32., 32.]])
     """
-    share, tilt = torch.rand(2, n, 10, generator=generator, device=device)
+    chance = {"generator": generator, "device": device, "dtype": torch.float32}
+    share, tilt = torch.rand(2, n, 10, **chance)
     target = height * width * (area[0] + (area[1] - area[0]) * share)
     shape = ratio[0] * (ratio[1] / ratio[0]) ** tilt
     h, w = (target / shape).sqrt_().round_(), (target * shape).sqrt_().round_()
     fits = (h > 0) & (h <= height) & (w > 0) & (w <= width)
     first = fits.int().argmax(1, keepdim=True)  # of equals, argmax takes the first
     h, w = h.gather(1, first)[:, 0], w.gather(1, first)[:, 0]
-    down, across = torch.rand(2, n, generator=generator, device=device)
+    down, across = torch.rand(2, n, **chance)
     drawn = (down * (height - h + 1)).floor_(), (across * (width - w + 1)).floor_(), h, w
     central_h = min(height, max(1, round(width / ratio[0])))
     central_w = min(width, max(1, round(height * ratio[1])))
@@ -273,8 +282,8 @@ def apply(images: Tensor, parameters: Parameters, *, check: bool | None = None) 
         Views ``(N, C, size, size)``, float32 in [0, 1].
 
     Raises:
-        TypeError: As in :meth:`TwoViews.__call__`.
-        ValueError: As there, or the parameters are for another number of images.
+        TypeError: ``images`` is not a uint8 or float tensor.
+        ValueError: As in :meth:`TwoViews.__call__`, or the parameters are for another number of images.
 
     >>> apply(torch.full((1, 1, 2, 2), 0.5), Parameters(size=2, brightness=torch.tensor([1.5]))).unique()
     tensor([0.7500])
@@ -290,7 +299,7 @@ def apply(images: Tensor, parameters: Parameters, *, check: bool | None = None) 
             f"images must have 1 or 3 channels for {', '.join(sorted(colour))}, got shape {tuple(images.shape)}; "
             "channels come second: permute, or switch these options off"
         )
-    geometry = {name: value for name, value in given.items() if name in ("box", "flip", "angle", "zoom", "shift")}
+    geometry = {name: given[name].float() for name in given.keys() & {"box", "flip", "angle", "zoom", "shift"}}
     view = resample(images, parameters.size, **geometry)
     factor = {name: given[name].view(-1, 1, 1, 1).float() for name in colour}
     if "brightness" in factor:

@@ -1,5 +1,6 @@
 """Views against torchvision: the same distributions of parameters, and the same pixels given the parameters."""
 
+import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as TF
@@ -325,6 +326,39 @@ def test_memory_layout_and_autocast_change_nothing(photographs):
         assert torch.equal(views(photographs, seeded())[0], expected)
 
 
+@pytest.fixture
+def float64_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("views", [TwoViews.natural(), TwoViews.digits(size=24), TwoViews(size=8)])
+def test_the_default_dtype_changes_nothing(photographs, request, views):
+    expected = views(photographs, seeded())
+    request.getfixturevalue("float64_by_default")
+    for a, b in zip(expected, views(photographs, seeded()), strict=True):
+        assert b.dtype == torch.float32
+        assert torch.equal(a, b)
+
+
+def test_parameters_may_be_of_any_dtype(photographs, float64_by_default):
+    boxes, angles = [[1, 2, 20, 16]], [30]
+    whole, single, double = (
+        Parameters(size=16, box=torch.tensor(boxes, dtype=dtype), angle=torch.tensor(angles, dtype=dtype))
+        for dtype in (torch.int64, torch.float32, torch.float64)
+    )
+    expected = apply(photographs[:1], single)
+    assert torch.equal(apply(photographs[:1], whole), expected)
+    assert torch.equal(apply(photographs[:1], double), expected)
+
+
+def test_a_numpy_integer_is_a_size():
+    images = random_images(2, 1, 8, 8)
+    for a, b in zip(TwoViews.digits(np.int64(6))(images, seeded()), TwoViews.digits(6)(images, seeded()), strict=True):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("n", [0, 1])
 @pytest.mark.parametrize(("views", "channels"), [(TwoViews.natural(), 3), (TwoViews.digits(size=32), 5)])
 def test_smallest_batches(views, channels, n):
@@ -360,6 +394,7 @@ def test_on_a_gpu_a_cpu_generator_gives_the_same_views_and_a_gpu_generator_never
     [
         ({"size": 0}, "size must be .* got 0"),
         ({"size": 32.0}, "size must be .* got 32.0"),
+        ({"size": True}, "size must be .* got True"),
         ({"area": (0.0, 1.0)}, "area must be a pair .* got"),
         ({"area": (0.2, 1.5)}, "area must be a pair .* <= 1.0, got"),
         ({"area": 0.2}, "area must be a pair .* got 0.2"),
@@ -402,6 +437,14 @@ def test_unknown_options_are_refused_by_name():
 def test_images_that_are_none_are_refused(images, error, message):
     with pytest.raises(error, match=message):
         TwoViews.natural()(images, seeded())
+
+
+@pytest.mark.parametrize(
+    ("generator", "got"), [(0, "0"), ("cpu", "'cpu'"), (np.random.default_rng(0), r"Generator\(PCG64\)")]
+)
+def test_what_is_no_generator_is_refused(generator, got):
+    with pytest.raises(TypeError, match=rf"generator must be a torch\.Generator or None, got {got}.*; pass torch\."):
+        TwoViews.natural()(torch.zeros(2, 3, 32, 32), generator)
 
 
 def test_the_range_check_can_be_switched_off():
