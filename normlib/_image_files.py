@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -9,28 +10,69 @@ import numpy as np
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
+def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Both sides that a ``size`` argument asks for.
+
+    Raises:
+        ValueError: It is neither a positive integer nor two of them.
+    """
+    sides = size if isinstance(size, tuple | list) else (size, size)
+    integers = all(isinstance(side, Integral) and not isinstance(side, bool) for side in sides)
+    if not integers or len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"size must be a positive integer or two of them (height, width), got {size!r}")
+    return int(sides[0]), int(sides[1])
+
+
 def list_class_files(root: Path) -> tuple[tuple[str, ...], list[str], np.ndarray]:
     """Class names, the image files class by class, and the label of each; all in order of the names.
 
     Raises:
         FileNotFoundError: The folder, its class folders or a class's images are not there.
+        ValueError: An image lies in a folder below a class folder.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"path: there is no folder {root}")
-    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    classes = _folders(root)
     if not classes:
         raise FileNotFoundError(f"path: {root} has no sub-folders; expected one sub-folder of images for each class")
     files, labels = [], []
     for label, name in enumerate(classes):
-        images = sorted(entry.name for entry in os.scandir(root / name) if entry.name.lower().endswith(SUFFIXES))
+        images = _images(root / name)
         if not images:
             raise FileNotFoundError(
                 f"path: class folder {root / name} holds no images ({' '.join(SUFFIXES)}); "
                 "if its sub-folders are the classes, give this folder instead"
             )
+        if deeper := _image_below(root / name):
+            raise ValueError(
+                f"path: {deeper} lies deeper than its class folder {root / name}, which holds images too; "
+                "move it into a class folder or out of the data set"
+            )
         files += [os.path.join(root, name, image) for image in images]
         labels += [label] * len(images)
     return tuple(classes), files, np.array(labels, dtype=np.int64)
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images(folder: Path) -> list[str]:
+    return sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and not entry.is_dir()
+    )
+
+
+def _image_below(folder: Path) -> Path | None:
+    """Some image in a folder below this one."""
+    for below in (folder / name for name in _folders(folder)):
+        if images := _images(below):
+            return below / images[0]
+        if deeper := _image_below(below):
+            return deeper
+    return None
 
 
 def numbers_in_names(files: list[str]) -> np.ndarray:

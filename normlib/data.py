@@ -209,6 +209,8 @@ def image_folder(
 ) -> ImageSet:
     """Images sorted into one sub-folder for each class, read into memory as RGB.
 
+    Hidden files and folders, whose names begin with a dot (macOS's ``._1.png``), and files of other kinds do not count.
+
     Args:
         path: Folder whose sub-folders are the classes, numbered in order of their names. Where a data set has ``train``
             and ``test`` folders, give one of them.
@@ -224,7 +226,8 @@ def image_folder(
 
     Raises:
         FileNotFoundError: ``path``, its class folders or a class's images are not there.
-        ValueError: A corrupt file, images of several sizes without ``size``, or names that are not distinct numbers.
+        ValueError: A corrupt file, images of several sizes without ``size``, names that are not distinct numbers, an
+            image in a folder below a class folder, or a ``size`` other than positive integers.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -238,9 +241,7 @@ def image_folder(
     from normlib import _image_files
 
     _check_choice("on_corrupt", on_corrupt, ("error", "skip"))
-    height_width = (size, size) if isinstance(size, int) else size
-    if height_width is not None and (len(height_width) != 2 or min(height_width) < 1):
-        raise ValueError(f"size must be a positive integer or two of them (height, width), got {size!r}")
+    height_width = None if size is None else _image_files.height_and_width(size)
     root = Path(path).expanduser()
     classes, files, labels = _image_files.list_class_files(root)
     indices = np.arange(len(files), dtype=np.int64)
