@@ -20,6 +20,7 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -115,7 +116,7 @@ def preflight(minutes: Mapping[str, float] | None = None) -> None:
     for key, value in minutes.items():
         if key not in DEVICE_CLASSES:
             raise ValueError(f"minutes has the key {key!r}, expected keys out of {', '.join(DEVICE_CLASSES)}")
-        if not (isinstance(value, int | float) and value > 0):
+        if isinstance(value, bool) or not (isinstance(value, Real) and value > 0):
             raise ValueError(f"minutes[{key!r}] is {value!r}, expected a number of minutes > 0")
     name, device_class = _describe_device()
     line = f"Device: {name}; mode: {mode()}"
@@ -124,18 +125,6 @@ def preflight(minutes: Mapping[str, float] | None = None) -> None:
             f"; expect {_duration(minutes[device_class])}" if device_class in minutes else "; not timed on this device"
         )
     print(line)
-
-
-def in_colab() -> bool:
-    """Whether this Python runs in Google Colab.
-
-    Returns:
-        True in a Colab kernel, which loads ``google.colab`` before the first cell.
-
-    >>> in_colab()
-    False
-    """
-    return "google.colab" in sys.modules
 
 
 def install_missing() -> list[str]:

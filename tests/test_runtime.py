@@ -6,6 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,7 +40,7 @@ def test_preflight_names_cores_mode_and_minutes_on_a_cpu(monkeypatch, capsys):
     monkeypatch.setenv("NORMLIB_MODE", "smoke")
     monkeypatch.setattr(runtime, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    runtime.preflight(minutes={"cpu": 3, "t4": 1})
+    runtime.preflight(minutes={"cpu": np.int64(3), "t4": 1})
     assert capsys.readouterr().out == "Device: CPU, 2 cores; mode: smoke; expect about 3 min\n"
 
 
@@ -73,7 +74,12 @@ def test_preflight_says_when_a_device_was_not_timed(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("minutes", "message"),
-    [({"H100": 3}, "key 'H100', expected keys out of cpu, t4, h100"), ({"cpu": 0}, "is 0"), ({"cpu": "3"}, "is '3'")],
+    [
+        ({"H100": 3}, "key 'H100', expected keys out of cpu, t4, h100"),
+        ({"cpu": 0}, "is 0"),
+        ({"cpu": "3"}, "is '3'"),
+        ({"cpu": True}, "is True"),
+    ],
 )
 def test_preflight_refuses_bad_minutes(capsys, minutes, message):
     with pytest.raises(ValueError, match=message):
@@ -128,7 +134,7 @@ def wheels(tmp_path, monkeypatch):
             wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
             wheel.writestr(f"{info}/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_FIND_LINKS", tmp_path.as_uri())
     monkeypatch.setenv("PIP_TARGET", str(tmp_path / "target"))
     monkeypatch.syspath_prepend(tmp_path / "target")
     return tmp_path
@@ -206,7 +212,7 @@ def repository(tmp_path_factory):
     git("commit", "--quiet", "-m", "tagged")
     git("tag", "v0.1.0")
     git("commit", "--quiet", "--allow-empty", "-m", "later")
-    return f"file://{folder}"
+    return folder.as_uri()
 
 
 def test_setup_cell_does_nothing_outside_colab(tmp_path):
