@@ -6,8 +6,8 @@ All scores take features as given and train no network, so nothing here can chan
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from normlib._rows import check_floating, directions_and_inverse_norms, kind_of, widened
 from normlib.data import ImageSet
 
 __all__ = ["embed", "knn", "linear_probe", "nearest_few_label"]
@@ -39,7 +39,7 @@ def embed(model: nn.Module, images: ImageSet | Tensor, *, batch_size: int = 1024
     """
     pixels = images.images if isinstance(images, ImageSet) else images
     if not isinstance(pixels, Tensor) or not (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
-        got = pixels.dtype if isinstance(pixels, Tensor) else type(pixels).__name__
+        got = kind_of(pixels)
         raise TypeError(f"images must be an ImageSet or a tensor of uint8 or floats in [0, 1], got {got}")
     if pixels.ndim != 4 or len(pixels) == 0:
         raise ValueError(f"images must have shape (N, C, H, W) with N of 1 or more, got {tuple(pixels.shape)}")
@@ -109,11 +109,11 @@ def knn(
     available = len(bank) - exclude_self
     if not 1 <= k <= available:
         raise ValueError(f"k must be in 1..{available}, the neighbours that the bank offers each query, got {k}")
-    directions, labels = _directions(bank), bank_labels.to(bank.device, torch.int64)
+    u, labels = directions_and_inverse_norms(bank)[0], bank_labels.to(bank.device, torch.int64)
     rows = max(1, BLOCK_ELEMENTS // len(bank))
     predictions = []
     for start in range(0, len(queries), rows):
-        cosines = _directions(queries[start : start + rows]) @ directions.T
+        cosines = directions_and_inverse_norms(queries[start : start + rows])[0] @ u.T
         if exclude_self:
             cosines.diagonal(start).fill_(-torch.inf)
         nearest, places = cosines.topk(k)
@@ -210,34 +210,25 @@ def linear_probe(bank: Tensor, bank_labels: Tensor, queries: Tensor, query_label
     if len(bank_labels.unique()) < 2:
         raise ValueError(f"bank_labels must hold two classes or more, got only class {int(bank_labels[0])}")
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
-    probe.fit(_widened(bank).cpu().numpy(), bank_labels.cpu().numpy())
-    return float(probe.score(_widened(queries).cpu().numpy(), query_labels.cpu().numpy()))
+    probe.fit(widened(bank.detach()).cpu().numpy(), bank_labels.cpu().numpy())
+    return float(probe.score(widened(queries.detach()).cpu().numpy(), query_labels.cpu().numpy()))
 
 
 def _outputs(model: nn.Module, batch: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     scale = 255 if batch.dtype == torch.uint8 else 1
     x = batch.to(like.device).to(like.dtype) / scale
-    if hasattr(model, "features"):
-        features = model.features(x)
-        # Through the projector where there is one: the backbone, by far the larger part, then runs once.
-        embeddings = model.projector(features) if hasattr(model, "projector") else model(x)
+    if hasattr(model, "backbone"):
+        outputs = []
+        with model.backbone.register_forward_hook(lambda module, inputs, output: outputs.append(output)):
+            embeddings = model(x)  # one pass for both, whatever stands behind the backbone
+        features = outputs[-1]
     else:
-        features = embeddings = model(x)
+        embeddings = model(x)
+        features = model.features(x) if hasattr(model, "features") else embeddings
     for name, output in (("features", features), ("embeddings", embeddings)):
         if output.ndim != 2 or len(output) != len(x):
             raise ValueError(f"model must give {name} of shape ({len(x)}, ·), got {tuple(output.shape)}")
     return features.float().cpu(), embeddings.float().cpu()
-
-
-def _widened(features: Tensor) -> Tensor:
-    return features.detach().to(torch.promote_types(features.dtype, torch.float32))
-
-
-def _directions(features: Tensor) -> Tensor:
-    """Rows of unit length, zero rows left zero. Each is scaled by its largest value first: its square may underflow."""
-    z = _widened(features)
-    largest = z.abs().amax(1, keepdim=True)
-    return functional.normalize(z / torch.where(largest > 0, largest, 1), dim=1)
 
 
 def _check_labelled(bank: Tensor, bank_labels: Tensor, queries: Tensor) -> None:
@@ -247,9 +238,7 @@ def _check_labelled(bank: Tensor, bank_labels: Tensor, queries: Tensor) -> None:
 
 
 def _check_features(name: str, features: Tensor, *, like: Tensor) -> None:
-    if not isinstance(features, Tensor) or not features.is_floating_point():
-        got = features.dtype if isinstance(features, Tensor) else type(features).__name__
-        raise TypeError(f"{name} must be a tensor of floats, got {got}")
+    check_floating(**{name: features})
     if features.ndim != 2 or 0 in features.shape or features.shape[1] != like.shape[1]:
         expected = "(rows, features), none of them 0" if features is like else f"(rows, {like.shape[1]}) like bank"
         raise ValueError(f"{name} must have shape {expected}, got {tuple(features.shape)}")
@@ -269,7 +258,7 @@ def _check_labels(name: str, labels: Tensor, count: int) -> None:
         or labels.is_complex()
         or labels.dtype == torch.bool
     ):
-        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        got = kind_of(labels)
         raise TypeError(f"{name} must be a tensor of integers, got {got}")
     if labels.shape != (count,):
         raise ValueError(f"{name} must have shape ({count},), one for each row, got {tuple(labels.shape)}")

@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from normlib._rows import check_contrast, check_floating, check_pairs, directions_and_inverse_norms, no_autocast
+
 
 def tangent(z: Tensor, v: Tensor) -> Tensor:
     """Part of each ``v`` at right angles to ``z``: ``P_z v = v - u (u · v)`` with ``u = z / ‖z‖``.
@@ -29,11 +31,12 @@ def tangent(z: Tensor, v: Tensor) -> Tensor:
     >>> tangent(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
     tensor([[0., 4.]])
     """
-    _check_floating(z=z, v=v)
+    check_floating(z=z, v=v)
     if z.shape != v.shape:
         raise ValueError(f"z and v must have the same shape, got {tuple(z.shape)} and {tuple(v.shape)}")
-    u, inverse_norm = _directions(z)
-    return (v - u * (u * v).sum(dim=-1, keepdim=True)) * (inverse_norm > 0)
+    with no_autocast(z):
+        u, inverse_norm = directions_and_inverse_norms(z)
+        return (v - u * (u * v).sum(dim=-1, keepdim=True)) * (inverse_norm > 0)
 
 
 def cosine_similarity_grad(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +49,8 @@ def cosine_similarity_grad(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
         z2: Embeddings of view 2, shape ``(N, D)``.
 
     Returns:
-        Gradients with respect to ``z1`` and ``z2``, each ``(N, D)`` and orthogonal, row by row, to its embedding.
+        Gradients with respect to ``z1`` and ``z2``, each ``(N, D)``, float32 or float64, and orthogonal, row by row, to
+        its embedding.
 
     Raises:
         TypeError: An argument is not a floating-point tensor.
@@ -60,10 +64,10 @@ def cosine_similarity_grad(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
     >>> cosine_similarity_grad(torch.tensor([[10.0, 10.0]]), z2)[0]
     tensor([[ 0.0354, -0.0354]])
     """
-    _check_pairs(z1, z2, smallest=1)
-    (u1, inverse1), (u2, inverse2) = _directions(z1), _directions(z2)
+    check_pairs(z1=z1, z2=z2, smallest=1, check_finite=None)
+    (u1, inverse1), (u2, inverse2) = directions_and_inverse_norms(z1), directions_and_inverse_norms(z2)
     n = len(z1)
-    return -tangent(z1, u2) * inverse1 / n, -tangent(z2, u1) * inverse2 / n
+    return -tangent(u1, u2) * inverse1 / n, -tangent(u2, u1) * inverse2 / n
 
 
 def info_nce_grad(
@@ -84,7 +88,8 @@ def info_nce_grad(
         denominator: ``"nt-xent"``, ``"decoupled"`` or ``"cross-view"``.
 
     Returns:
-        Gradients with respect to ``z1`` and ``z2``, each ``(N, D)`` and orthogonal, row by row, to its embedding.
+        Gradients with respect to ``z1`` and ``z2``, each ``(N, D)``, float32 or float64, and orthogonal, row by row, to
+        its embedding.
 
     Raises:
         TypeError: An argument is not a floating-point tensor.
@@ -97,59 +102,33 @@ def info_nce_grad(
     >>> info_nce_grad(3 * z1, z2, temperature=1.0, denominator="cross-view")[0].norm(dim=1)
     tensor([0.1667, 0.1667], dtype=torch.float64)
     """
-    _check_pairs(z1, z2, smallest=2)
-    if not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
-        raise ValueError(f"temperature must be a positive number, got {temperature!r}; SimCLR uses 0.5")
-    if denominator == "cross-view":
-        return _cross_view_grad(z1, z2, temperature)
-    if denominator in ("nt-xent", "decoupled"):
-        return _symmetric_grad(z1, z2, temperature, positive_in_denominator=denominator == "nt-xent")
-    raise ValueError(f"denominator must be 'nt-xent', 'decoupled' or 'cross-view', got {denominator!r}")
+    check_pairs(z1=z1, z2=z2, smallest=2, check_finite=None)
+    check_contrast(temperature, denominator)
+    dtype = torch.promote_types(z1.dtype, z2.dtype)
+    with no_autocast(z1):
+        if denominator == "cross-view":
+            return _cross_view_grad(z1.to(dtype), z2.to(dtype), temperature)
+        return _symmetric_grad(z1.to(dtype), z2.to(dtype), temperature, positive_counts=denominator == "nt-xent")
 
 
-def _symmetric_grad(
-    z1: Tensor, z2: Tensor, temperature: float, *, positive_in_denominator: bool
-) -> tuple[Tensor, Tensor]:
+def _symmetric_grad(z1: Tensor, z2: Tensor, temperature: float, *, positive_counts: bool) -> tuple[Tensor, Tensor]:
     n = len(z1)
-    z = torch.cat([z1, z2])
-    u, inverse_norm = _directions(z)
-    positive = torch.arange(2 * n, device=z.device).roll(n)
+    u, inverse_norm = directions_and_inverse_norms(torch.cat([z1, z2]))
+    positive = torch.arange(2 * n, device=u.device).roll(n)
     similarities = u @ u.T / temperature
     similarities.fill_diagonal_(-math.inf)
-    if not positive_in_denominator:
-        similarities[torch.arange(2 * n, device=z.device), positive] = -math.inf
+    if not positive_counts:
+        similarities[torch.arange(2 * n, device=u.device), positive] = -math.inf
     w = similarities.softmax(dim=1)
     pull = 2 * u[positive] - (w + w.T) @ u
-    grad = -tangent(z, pull) * inverse_norm / (2 * n * temperature)
+    grad = -tangent(u, pull) * inverse_norm / (2 * n * temperature)
     return grad[:n], grad[n:]
 
 
 def _cross_view_grad(z1: Tensor, z2: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    (u1, inverse1), (u2, inverse2) = _directions(z1), _directions(z2)
+    (u1, inverse1), (u2, inverse2) = directions_and_inverse_norms(z1), directions_and_inverse_norms(z2)
     similarities = u1 @ u2.T / temperature
     similarities.fill_diagonal_(-math.inf)
     w = similarities.softmax(dim=1)
     scale = len(z1) * temperature
-    return -tangent(z1, u2 - w @ u2) * inverse1 / scale, -tangent(z2, u1 - w.T @ u1) * inverse2 / scale
-
-
-def _directions(z: Tensor) -> tuple[Tensor, Tensor]:
-    """``u`` and ``1 / ‖z‖``; both 0 for a zero row, which has no direction."""
-    norm = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
-    inverse_norm = norm.masked_fill(norm == 0, math.inf).reciprocal()
-    return z * inverse_norm, inverse_norm
-
-
-def _check_floating(**tensors: Tensor) -> None:
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"{name} must be a floating-point tensor, got {kind}; convert it with {name}.float()")
-
-
-def _check_pairs(z1: Tensor, z2: Tensor, *, smallest: int) -> None:
-    _check_floating(z1=z1, z2=z2)
-    if z1.ndim != 2 or z1.shape != z2.shape:
-        raise ValueError(f"z1 and z2 must share one shape (N, D), got {tuple(z1.shape)} and {tuple(z2.shape)}")
-    if len(z1) < smallest:
-        raise ValueError(f"z1 and z2 must have N ≥ {smallest} rows, got N = {len(z1)}")
+    return -tangent(u1, u2 - w @ u2) * inverse1 / scale, -tangent(u2, u1 - w.T @ u1) * inverse2 / scale

@@ -1,11 +1,12 @@
 """Changing the norms, to change the training: cut-initialization, GradScale, weight decay where it belongs."""
 
-import math
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+
+from normlib._rows import check_floating, check_number, widened
 
 
 def cut_initialization(
@@ -21,16 +22,17 @@ def cut_initialization(
         c: Cut, > 0. 1 changes nothing, below 1 lengthens the embeddings.
         scope: ``"all"`` modules, the ``"last"`` one that has a weight matrix, or names of submodules as in
             ``model.named_modules()`` (each with everything below it).
-        parameters: ``"weights"``: tensors of two or more axes (matrices, kernels); biases and the affine parameters of
-            BatchNorm, LayerNorm, … keep their values. ``"all"``: those are divided as well, which is what the code
-            released with the paper does.
+        parameters: ``"weights"``: matrices and kernels, that is tensors of two or more axes that are no biases and
+            belong to no normalisation layer; all else keeps its values. ``"all"``: everything is divided, which is what
+            the code released with the paper does.
 
     Returns:
         The same model.
 
     Raises:
         ValueError: ``c`` is not a positive number, a name in ``scope`` is not a submodule, ``parameters`` is neither
-            word, or there is nothing to cut. The model is then unchanged.
+            word, there is nothing to cut, a lazy layer has no weights yet, or a parametrization such as
+            ``spectral_norm`` would undo the cut. The model is then unchanged.
 
     Source: Draganov et al. 2024 (cut-initialization) and 2025; analysed in chapter 6.
 
@@ -40,16 +42,16 @@ def cut_initialization(
     >>> torch.allclose(cut_initialization(model, 3.0)(x), before / 3**2)
     True
     """
-    if not (isinstance(c, (int, float)) and 0 < c < math.inf):
-        raise ValueError(f"c must be a positive number, got {c!r}; the paper's example is 3")
+    check_number("c", c, above=0, hint="the paper's example is 3")
     if parameters not in ("weights", "all"):
         raise ValueError(f"parameters must be 'weights' or 'all', got {parameters!r}")
-    to_cut = {
-        id(parameter): parameter  # a tensor shared by two layers is cut once
-        for module in _modules_in(model, scope)
-        for parameter in module.parameters()
-        if parameters == "all" or parameter.ndim >= 2
-    }
+    to_cut = {}  # by identity: a tensor shared by two layers is cut once
+    for module in _modules_in(model, scope):
+        _refuse_uncuttable(module)
+        matrices = {id(parameter) for parameter in _matrices(module)}
+        for parameter in module.parameters():
+            if parameters == "all" or id(parameter) in matrices:
+                to_cut[id(parameter)] = parameter
     if not to_cut:
         raise ValueError(f"scope {scope!r} of {type(model).__name__} holds no parameters to cut")
     with torch.no_grad():
@@ -63,13 +65,13 @@ class _GradScale(Function):
     def forward(ctx, z: Tensor, power: float) -> Tensor:
         ctx.save_for_backward(z)
         ctx.power = power
-        return z.view_as(z)
+        return z.clone()  # not a view: an in-place layer behind it must not reach z
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (z,) = ctx.saved_tensors
         # float32: ‖z‖**power overflows half precision long before z does
-        norm = torch.linalg.vector_norm(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1, keepdim=True)
+        norm = torch.linalg.vector_norm(widened(z), dim=-1, keepdim=True)
         return (grad * norm**ctx.power).to(grad.dtype), None
 
 
@@ -97,9 +99,7 @@ def grad_scale(z: Tensor, power: float) -> Tensor:
     >>> z.grad
     tensor([[5., 5.]])
     """
-    if not isinstance(z, Tensor) or not z.is_floating_point():
-        kind = z.dtype if isinstance(z, Tensor) else type(z).__name__
-        raise TypeError(f"z must be a floating-point tensor, got {kind}")
+    check_floating(z=z)
     _check_power(power)
     return _GradScale.apply(z, power)
 
@@ -134,6 +134,8 @@ class GradScale(nn.Module):
 def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Parameter groups for an optimiser: decay for matrices and kernels, none for biases and normalisation layers.
 
+    Other tensors that a module owns directly count by their shape: two or more axes decay, one does not.
+
     Args:
         model: Any module. Frozen parameters (``requires_grad=False``) are left out.
         weight_decay: λ ≥ 0.
@@ -142,7 +144,8 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         Two groups, ``{"params": [...], "weight_decay": λ}`` and the same with 0, for ``torch.optim``.
 
     Raises:
-        ValueError: ``weight_decay`` is negative or not a number, or the model has no trainable parameter.
+        ValueError: ``weight_decay`` is negative or not a number, the model has no trainable parameter, or a lazy layer
+            has no weights yet.
 
     Source: common practice, e.g. Goyal et al. 2017, Sec. 5.3; its effect on norms is the subject of chapter 6.
 
@@ -150,25 +153,51 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     >>> [(group["weight_decay"], len(group["params"])) for group in groups]
     [(0.0001, 1), (0.0, 3)]
     """
-    if not (isinstance(weight_decay, (int, float)) and 0 <= weight_decay < math.inf):
-        raise ValueError(f"weight_decay must be a number ≥ 0, got {weight_decay!r}")
+    check_number("weight_decay", weight_decay, at_least=0)
+    _refuse_lazy(model)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise ValueError(f"{type(model).__name__} has no parameter with requires_grad=True")
+    matrices = {id(parameter) for parameter in _matrices(model)}
     return [
-        {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trainable if id(p) in matrices], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if id(p) not in matrices], "weight_decay": 0.0},
     ]
+
+
+def _matrices(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Tensors of two or more axes, but for biases and all that normalisation layers own."""
+    for module in model.modules():
+        if "Norm" not in type(module).__name__:
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.ndim >= 2 and "bias" not in name:
+                    yield parameter
+
+
+def _refuse_lazy(model: nn.Module) -> None:
+    lazy = [name for name, parameter in model.named_parameters() if nn.parameter.is_lazy(parameter)]
+    if lazy:
+        raise ValueError(f"{', '.join(lazy)} have no values yet; run one batch through the model first")
+
+
+def _refuse_uncuttable(module: nn.Module) -> None:
+    _refuse_lazy(module)
+    for name, part in module.named_modules():
+        for tensor, steps in getattr(part, "parametrizations", {}).items():
+            kinds = [type(step).__name__ for step in steps]
+            if any(kind != "_WeightNorm" for kind in kinds):
+                raise ValueError(f"{name}.{tensor} is parametrized by {kinds}, which may undo a cut; remove that first")
 
 
 def _modules_in(model: nn.Module, scope: str | Iterable[str]) -> Iterator[nn.Module]:
     if scope == "all":
         return iter([model])
     if scope == "last":
-        own_matrix = [m for m in model.modules() if any(p.ndim >= 2 for p in m.parameters(recurse=False))]
-        return iter(own_matrix[-1:])
+        matrices = {id(parameter) for parameter in _matrices(model)}
+        owners = [m for m in model.modules() if any(id(p) in matrices for p in m.parameters(recurse=False))]
+        return iter(owners[-1:])
     names = [scope] if isinstance(scope, str) else list(scope)
-    known = dict(model.named_modules())
+    known = dict(model.named_modules(remove_duplicate=False))
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(
@@ -179,5 +208,4 @@ def _modules_in(model: nn.Module, scope: str | Iterable[str]) -> Iterator[nn.Mod
 
 
 def _check_power(power: float) -> None:
-    if not (isinstance(power, (int, float)) and 0 <= power < math.inf):
-        raise ValueError(f"power must be a number ≥ 0, got {power!r}; 1 is the paper's choice, 0 changes nothing")
+    check_number("power", power, at_least=0, hint="1 is the paper's choice, 0 changes nothing")

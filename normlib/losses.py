@@ -7,12 +7,13 @@ closed-form gradient of chapter 2.
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
+
+from normlib._rows import check_contrast, check_pairs, directions_and_inverse_norms, no_autocast
 
 Denominator = Literal["nt-xent", "decoupled", "cross-view"]
 
@@ -36,9 +37,7 @@ def unit(z: Tensor) -> Tensor:
     tensor([[0.6000, 0.8000],
             [0.0000, 0.0000]])
     """
-    z = z.to(torch.promote_types(z.dtype, torch.float32))
-    norm = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
-    return z / norm.masked_fill(norm == 0, math.inf)
+    return directions_and_inverse_norms(z)[0]
 
 
 def cosine_loss(z1: Tensor, z2: Tensor, *, check_finite: bool | None = None) -> Tensor:
@@ -61,8 +60,8 @@ def cosine_loss(z1: Tensor, z2: Tensor, *, check_finite: bool | None = None) -> 
     >>> cosine_loss(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[5.0, 0.0], [3.0, 0.0]]))
     tensor(-0.5000)
     """
-    _check_pairs(z1, z2, ("z1", "z2"), smallest=1, check_finite=check_finite)
-    with _no_autocast(z1):
+    check_pairs(z1=z1, z2=z2, smallest=1, check_finite=check_finite)
+    with no_autocast(z1):
         return -(unit(z1) * unit(z2)).sum(dim=1).mean()
 
 
@@ -89,7 +88,7 @@ def negative_cosine(p: Tensor, z: Tensor, *, check_finite: bool | None = None) -
     >>> p.grad, z.grad
     (tensor([[ 0.3536, -0.3536]]), None)
     """
-    _check_pairs(p, z, ("p", "z"), smallest=1, check_finite=check_finite)
+    check_pairs(p=p, z=z, smallest=1, check_finite=check_finite)
     return cosine_loss(p, z.detach(), check_finite=False)
 
 
@@ -144,18 +143,20 @@ def info_nce(
     >>> round(info_nce(z, z, temperature=1.0, denominator="cross-view").item(), 4)  # log(3) - 1
     0.0986
     """
-    _check_pairs(z1, z2, ("z1", "z2"), smallest=2, check_finite=check_finite)
-    _check_contrast(temperature, denominator)
-    with _no_autocast(z1):
-        u1, u2 = unit(z1), unit(z2)
+    check_pairs(z1=z1, z2=z2, smallest=2, check_finite=check_finite)
+    check_contrast(temperature, denominator)
+    with no_autocast(z1):
+        dtype = torch.promote_types(z1.dtype, z2.dtype)
+        u1, u2 = unit(z1.to(dtype)), unit(z2.to(dtype))
         positive = (u1 * u2).sum(dim=1).mean() / temperature
         if denominator == "cross-view":
             return _RowLogSumExp.apply(u1, u2, temperature, (0,)).mean() - positive
         n = len(u1)
         u = torch.cat([u1, u2])
         left_out = (0,) if denominator == "nt-xent" else (-n, 0, n)
-        # One shift for all rows keeps every exponential a normal number only while their range, 2/τ, fits the type.
-        if 2 / temperature < -0.9 * math.log(torch.finfo(u.dtype).tiny):
+        # One shift for all rows keeps every exponential a normal number only while their range, 2/τ, fits the type;
+        # half of the type's range is left to what the loss may be multiplied by before its backward pass.
+        if 2 / temperature < -0.45 * math.log(torch.finfo(u.dtype).tiny):
             return _SymmetricLogSumExp.apply(u, temperature, left_out).mean() - positive
         return _RowLogSumExp.apply(u, u, temperature, left_out).mean() - positive
 
@@ -170,7 +171,8 @@ class _SymmetricLogSumExp(Function):
     def forward(ctx, u: Tensor, temperature: float, left_out: tuple[int, ...]) -> Tensor:
         size = _block_size(u)
         keep = ctx.needs_input_grad[0] and len(u) <= 2 * size  # few blocks are cheaper kept than computed again
-        ctx.temperature, ctx.left_out, ctx.blocks = temperature, left_out, {}
+        ctx.temperature, ctx.left_out = temperature, left_out
+        kept = []
         total = u.new_zeros(len(u))
         for rows, columns in _upper_triangle(len(u), size):
             block = _shifted_exponentials(u, rows, columns, temperature, left_out)
@@ -178,21 +180,19 @@ class _SymmetricLogSumExp(Function):
             if rows != columns:
                 total[columns] += block.sum(dim=0)
             if keep:
-                ctx.blocks[rows.start, columns.start] = block
-        ctx.save_for_backward(u, total)
+                kept.append(block)
+        ctx.save_for_backward(u, total, *kept)
         return total.log() + 1 / temperature
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         _refuse_second_derivative()
-        u, total = ctx.saved_tensors
+        u, total, *kept = ctx.saved_tensors
         pull = grad / (total * ctx.temperature)
         grad_u = torch.zeros_like(u)
-        with _no_autocast(u):
-            for rows, columns in _upper_triangle(len(u), _block_size(u)):
-                block = ctx.blocks.get((rows.start, columns.start))
-                if block is None:
-                    block = _shifted_exponentials(u, rows, columns, ctx.temperature, ctx.left_out)
+        with no_autocast(u):
+            for i, (rows, columns) in enumerate(_upper_triangle(len(u), _block_size(u))):
+                block = kept[i] if kept else _shifted_exponentials(u, rows, columns, ctx.temperature, ctx.left_out)
                 # w_ab + w_ba: what a feels as an anchor, and as a negative of the anchor b
                 weights = (pull[rows, None] + pull[None, columns]).mul_(block)
                 grad_u[rows].addmm_(weights, u[columns])
@@ -221,7 +221,7 @@ class _RowLogSumExp(Function):
         _refuse_second_derivative()
         a, b, lse = ctx.saved_tensors
         grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b)
-        with _no_autocast(a):
+        with no_autocast(a):
             for rows in _strips(a, b):
                 weights = _similarities(a, b, rows, ctx.temperature, ctx.left_out).sub_(lse[rows, None]).exp_()
                 weights *= grad[rows, None] / ctx.temperature
@@ -251,12 +251,6 @@ def _fill_diagonals(block: Tensor, first: int, diagonals: tuple[int, ...], value
     return block
 
 
-def _no_autocast(z: Tensor) -> AbstractContextManager:
-    """Similarities in half precision would lose the small angles that training ends on."""
-    kind = z.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
-
-
 def _refuse_second_derivative() -> None:
     if torch.is_grad_enabled():  # inside a backward pass: create_graph=True
         raise RuntimeError(
@@ -277,39 +271,3 @@ def _block_size(u: Tensor) -> int:
 def _strips(a: Tensor, b: Tensor) -> Iterator[slice]:
     size = max(1, _STRIP // len(b))
     return (slice(start, min(start + size, len(a))) for start in range(0, len(a), size))
-
-
-def _check_pairs(
-    first: Tensor, second: Tensor, names: tuple[str, str], *, smallest: int, check_finite: bool | None
-) -> None:
-    for name, tensor in zip(names, (first, second), strict=True):
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"{name} must be a floating-point tensor, got {kind}; convert it with {name}.float()")
-        if tensor.ndim != 2 or tensor.shape[1] == 0:
-            raise ValueError(f"{name} must have shape (N, D), got {tuple(tensor.shape)}; flatten other axes first")
-    if first.shape != second.shape:
-        raise ValueError(
-            f"{names[0]} and {names[1]} must have the same shape (row i of each is one pair), "
-            f"got {tuple(first.shape)} and {tuple(second.shape)}"
-        )
-    if first.device != second.device:
-        raise ValueError(f"{names[0]} is on {first.device} but {names[1]} on {second.device}; move one of them")
-    if len(first) < smallest:
-        reason = "; a contrastive loss needs negatives" if smallest > 1 else ""
-        raise ValueError(f"{names[0]} and {names[1]} must have N ≥ {smallest} rows, got N = {len(first)}{reason}")
-    if check_finite or (check_finite is None and first.device.type == "cpu"):
-        for name, tensor in zip(names, (first, second), strict=True):
-            bad = (~tensor.detach().isfinite()).any(dim=1)
-            if bad.any():
-                raise ValueError(
-                    f"{name} holds NaN or infinity in {int(bad.sum())} of {len(bad)} rows, first in row "
-                    f"{int(bad.nonzero()[0])}; did a step diverge (lower the learning rate) or half precision overflow?"
-                )
-
-
-def _check_contrast(temperature: float, denominator: str) -> None:
-    if not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
-        raise ValueError(f"temperature must be a positive number, got {temperature!r}; SimCLR uses 0.5")
-    if denominator not in ("nt-xent", "decoupled", "cross-view"):
-        raise ValueError(f"denominator must be 'nt-xent', 'decoupled' or 'cross-view', got {denominator!r}")

@@ -69,7 +69,7 @@ def band(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, over: str = "seed", l
         ``ax``.
 
     Raises:
-        ValueError: A column is missing, or there is only one repetition.
+        ValueError: A column is missing, a repetition stands twice, or some ``x`` has only one.
 
     >>> import matplotlib.pyplot as plt, pandas as pd
     >>> frame = pd.DataFrame({"step": [0, 0, 1, 1], "seed": [0, 1, 0, 1], "loss": [2.0, 4.0, 1.0, 1.0]})
@@ -82,12 +82,14 @@ def band(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, over: str = "seed", l
     missing = {x, y, over} - set(frame.columns)
     if missing:
         raise ValueError(f"frame has no column {sorted(missing)}; it has {list(frame.columns)}")
-    table = frame.pivot_table(index=x, columns=over, values=y)
-    repetitions = table.shape[1]
-    if repetitions < 2:
-        raise ValueError(f"an interval needs at least 2 repetitions in {over!r}, got {repetitions}")
-    mean = table.mean(axis=1)
-    half = stats.t.ppf(0.975, repetitions - 1) * table.std(axis=1, ddof=1) / repetitions**0.5
+    twice = frame.duplicated([x, over])
+    if twice.any():
+        raise ValueError(f"frame has several rows for one {x!r} and {over!r}, first {frame[twice].iloc[0].to_dict()}")
+    groups = frame.groupby(x)[y]
+    mean, repetitions = groups.mean(), groups.count()
+    if repetitions.min() < 2:
+        raise ValueError(f"an interval needs at least 2 repetitions in {over!r}, got {repetitions.min()}")
+    half = stats.t.ppf(0.975, repetitions - 1) * groups.std(ddof=1) / repetitions**0.5
     (drawn,) = ax.plot(mean.index.to_numpy(), mean.to_numpy(), label=label, **line)
     ax.fill_between(mean.index, mean - half, mean + half, color=drawn.get_color(), alpha=0.2, linewidth=0)
     return ax

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from normlib._rows import check_contrast, check_number
 from normlib.interventions import weight_decay_groups
 from normlib.losses import Denominator, info_nce
 
@@ -57,18 +58,20 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
-        limits = {
-            "epochs": (self.epochs >= 1, "≥ 1"),
-            "batch_size": (self.batch_size >= 2, "≥ 2: a contrastive loss needs negatives"),
-            "lr": (0 < self.lr < math.inf, "> 0"),
-            "warmup_epochs": (0 <= self.warmup_epochs < self.epochs, f"≥ 0 and below epochs = {self.epochs}"),
-            "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
-            "weight_decay": (0 <= self.weight_decay < math.inf, "≥ 0"),
-            "temperature": (0 < self.temperature < math.inf, "> 0"),
-        }
-        for name, (fine, expected) in limits.items():
-            if not fine:
-                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+        for name in ("epochs", "batch_size", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} must be an integer, got {getattr(self, name)!r}")
+        check_number("epochs", self.epochs, at_least=1)
+        check_number("batch_size", self.batch_size, at_least=2, hint="a contrastive loss needs negatives")
+        check_number("lr", self.lr, above=0)
+        check_number("warmup_epochs", self.warmup_epochs, at_least=0)
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be below epochs = {self.epochs}, got {self.warmup_epochs!r}")
+        check_number("momentum", self.momentum, at_least=0)
+        if self.momentum >= 1:
+            raise ValueError(f"momentum must be below 1, got {self.momentum!r}")
+        check_number("weight_decay", self.weight_decay, at_least=0)
+        check_contrast(self.temperature, self.denominator)
 
 
 def fit(
@@ -92,7 +95,8 @@ def fit(
         images: Training images; held in the device's memory as uint8.
         config: Settings of the run.
         augment: Draws the two views of a batch.
-        tracker: Norm tracker attached to ``model``; one ``tracker.step`` is called for each optimiser step.
+        tracker: Norm tracker of ``model``, attached here if it is not; one ``tracker.step`` is called for each
+            optimiser step, and gradients come without the loss scale of ``"16-mixed"``.
         on_epoch: Called with the number of finished epochs, also with 0 before the first: evaluate here. The tracker
             does not see the forward passes made in it.
         accelerator: Lightning Fabric's name of a device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
@@ -102,7 +106,7 @@ def fit(
         One row per step: ``step`` (from 0, as the tracker counts), ``epoch`` (from 1), ``lr``, ``loss``.
 
     Raises:
-        ValueError: Fewer images than one batch.
+        ValueError: Fewer images than one batch; a precision that Fabric does not know.
         FloatingPointError: The loss became NaN or infinite; the message names the step.
 
     Source: Chen et al. 2020 (SimCLR); settings as released with Draganov et al. 2025.
@@ -127,6 +131,10 @@ def fit(
     optimizer = torch.optim.SGD(weight_decay_groups(model, config.weight_decay), lr=config.lr, momentum=config.momentum)
     # The wrapped model calls ``model``: hooks on its submodules, a tracker's among them, keep working.
     wrapped, optimizer = fabric.setup(model, optimizer)
+    if tracker is not None:
+        tracker.attach()  # no effect on one that is attached
+        # Fabric owns the scaler of "16-mixed"; without it the tracker would report gradients times the loss scale.
+        tracker.grad_scaler = getattr(fabric.strategy.precision, "scaler", None)
     pixels = images.images.to(fabric.device)
     generator = torch.Generator().manual_seed(config.seed)
     rows = []

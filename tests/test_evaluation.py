@@ -176,8 +176,8 @@ def test_knn_sees_directions_only(raw_digits):
 def test_knn_is_blockwise_and_blocks_do_not_show(raw_digits, monkeypatch):
     bank, labels, _, _ = raw_digits
     expected = evaluation.knn(bank, labels, bank, k=10, exclude_self=True)
-    sizes, directions = [], evaluation._directions
-    monkeypatch.setattr(evaluation, "_directions", lambda z: sizes.append(len(z)) or directions(z))
+    sizes, directions = [], evaluation.directions_and_inverse_norms
+    monkeypatch.setattr(evaluation, "directions_and_inverse_norms", lambda z: sizes.append(len(z)) or directions(z))
     for block in (1, 100 * len(bank)):
         monkeypatch.setattr(evaluation, "BLOCK_ELEMENTS", block)
         sizes.clear()
@@ -232,11 +232,11 @@ BANK, LABELS = normal(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
         ({"queries": BANK[:2], "exclude_self": True}, ValueError, "needs queries to be the bank itself"),
         ({"queries": BANK[:, :2]}, ValueError, r"queries must have shape \(rows, 3\) like bank, got \(6, 2\)"),
         ({"queries": BANK.float()}, ValueError, "queries must be torch.float64 on cpu like bank, got torch.float32"),
-        ({"queries": BANK.long()}, TypeError, "queries must be a tensor of floats, got torch.int64"),
+        ({"queries": BANK.long()}, TypeError, "queries must be a floating-point tensor, got torch.int64"),
         ({"queries": BANK / 0}, ValueError, "queries must be finite; row 0 is not"),
         ({"bank": BANK[0]}, ValueError, r"bank must have shape \(rows, features\).* got \(3,\)"),
         ({"bank": BANK[:0]}, ValueError, r"bank must have shape .* got \(0, 3\)"),
-        ({"bank": BANK.numpy()}, TypeError, "bank must be a tensor of floats, got ndarray"),
+        ({"bank": BANK.numpy()}, TypeError, "bank must be a floating-point tensor, got ndarray"),
         ({"bank_labels": LABELS[:5]}, ValueError, r"bank_labels must have shape \(6,\).* got \(5,\)"),
         ({"bank_labels": LABELS.double()}, TypeError, "bank_labels must be a tensor of integers, got torch.float64"),
         ({"bank_labels": LABELS > 0}, TypeError, "bank_labels must be a tensor of integers, got torch.bool"),
@@ -347,7 +347,7 @@ def test_linear_probe_takes_half_precision_and_tensors_with_gradients(dtype):
         ({"query_labels": LABELS[:3]}, ValueError, r"query_labels must have shape \(6,\).* got \(3,\)"),
         ({"queries": BANK[:, :2]}, ValueError, r"queries must have shape \(rows, 3\) like bank"),
         ({"bank": BANK * float("nan")}, ValueError, "bank must be finite; row 0 is not"),
-        ({"bank": BANK.long()}, TypeError, "bank must be a tensor of floats"),
+        ({"bank": BANK.long()}, TypeError, "bank must be a floating-point tensor"),
     ],
 )
 def test_linear_probe_refuses(change, error, message):

@@ -45,11 +45,28 @@ def test_bad_input_is_refused_by_name():
     with pytest.raises(TypeError, match=r"v must be a floating-point tensor, got torch.int64"):
         gradients.tangent(z, z.long())
     for function in (gradients.cosine_similarity_grad, gradients.info_nce_grad):
-        with pytest.raises(ValueError, match=r"share one shape \(N, D\), got \(3, 3\) and \(2, 3\)"):
+        with pytest.raises(ValueError, match=r"same shape .* got \(3, 3\) and \(2, 3\)"):
             function(z, z[:2])
         with pytest.raises(ValueError, match=r"got \(3,\)"):
             function(z[0], z[0])
         with pytest.raises(TypeError, match=r"z2 must be a floating-point tensor, got list"):
             function(z, [[1.0]])
+        with pytest.raises(ValueError, match="z1 holds NaN or infinity in 3 of 3 rows"):
+            function(z / 0, z)
+        with pytest.raises(ValueError, match="on cpu but z2 on meta"):
+            function(z, z.to("meta"))
     with pytest.raises(ValueError, match="N ≥ 2 rows, got N = 1"):
         gradients.info_nce_grad(z[:1], z[:1])
+
+
+@pytest.mark.parametrize("denominator", ["nt-xent", "decoupled", "cross-view"])
+def test_half_precision_and_autocast_compute_in_float32(denominator):
+    z1, z2 = torch.randn(2, 12, 8, generator=torch.Generator().manual_seed(0))
+    expected = gradients.info_nce_grad(z1.double(), z2.double(), 0.1, denominator)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under_autocast = gradients.info_nce_grad(z1, z2, 0.1, denominator)
+    half = gradients.info_nce_grad(z1.half(), z2.half(), 0.1, denominator)
+    of_half = gradients.info_nce_grad(z1.half().double(), z2.half().double(), 0.1, denominator)
+    for actual, exact in ((under_autocast, expected), (half, of_half)):
+        for one, other in zip(actual, exact, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-6)

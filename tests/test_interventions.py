@@ -147,11 +147,50 @@ def test_weight_decay_groups_reach_every_trainable_parameter_once():
     torch.optim.SGD([decayed, free], lr=0.1)
 
 
+def test_normalisation_and_biases_of_any_shape_are_left_alone():
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm([4, 2]), nn.MultiheadAttention(8, 2, add_bias_kv=True))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    cut_initialization(model, 2.0)
+    changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert changed == {"0.weight", "2.in_proj_weight", "2.out_proj.weight"}
+    decayed, _ = weight_decay_groups(model, 0.1)
+    assert {name for name, p in model.named_parameters() if any(p is q for q in decayed["params"])} == changed
+
+
+def test_layers_that_cannot_be_cut_are_refused_before_anything_changes():
+    for last in (nn.LazyLinear(3), nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2))):
+        model = nn.Sequential(nn.Linear(2, 2), last)
+        before = model[0].weight.clone()
+        for parameters in ("weights", "all"):
+            with pytest.raises(ValueError, match=r"1\.weight.* (have no values yet|is parametrized by)"):
+                cut_initialization(model, 3.0, parameters=parameters)
+        assert torch.equal(model[0].weight, before)
+    with pytest.raises(ValueError, match="run one batch through the model first"):
+        weight_decay_groups(nn.LazyLinear(3), 0.1)
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(2, 2, bias=False))
+    x = torch.ones(1, 2)
+    torch.testing.assert_close(cut_initialization(normed, 3.0)(x) * 3, nn.functional.linear(x, normed.weight * 3))
+
+
+def test_a_shared_module_answers_to_both_names():
+    layer = nn.Linear(2, 2)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    before = layer.weight.clone()
+    cut_initialization(model, 2.0, scope="2")
+    torch.testing.assert_close(layer.weight, before / 2)
+
+
+def test_grad_scale_allows_an_in_place_layer_behind_it():
+    z = torch.tensor([[3.0, -4.0]], requires_grad=True)
+    nn.Sequential(GradScale(1.0), nn.ReLU(inplace=True))(z * 1).sum().backward()
+    torch.testing.assert_close(z.grad, torch.tensor([[5.0, 0.0]]))
+
+
 def test_bad_input_is_refused_before_anything_changes():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     before = model[0].weight.clone()
     for c in (0, -1, math.nan, math.inf, "3"):
-        with pytest.raises(ValueError, match="c must be a positive number"):
+        with pytest.raises(ValueError, match="c must be a number > 0"):
             cut_initialization(model, c)
     with pytest.raises(ValueError, match=r"unknown submodules \['projector'\].*'0', '1'"):
         cut_initialization(model, 3.0, scope=["0", "projector"])

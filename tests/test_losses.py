@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -233,6 +234,52 @@ def test_a_zero_row_has_cosine_zero_and_no_gradient(dtype):
     assert (gradients.tangent(zero, torch.ones_like(zero)) == 0).all()
 
 
+@pytest.mark.parametrize("exponent", [-42, -38, -30, -23, -19, 18, 19, 30, 37])
+def test_no_norm_is_too_small_or_too_large_for_float32(exponent):
+    """Squares of these norms vanish or overflow; the last few bits of subnormal numbers are lost before we see them."""
+    z1, z2 = random_pairs(20, 8, seed=0, log10_norms=(0.0, 0.0))
+    small = 10.0**exponent
+    rtol = 2e-2 if exponent < -38 else 1e-5
+    torch.testing.assert_close(
+        losses.info_nce((z1 * small).float(), z2.float()).double(), losses.info_nce(z1, z2), rtol=rtol, atol=0
+    )
+    assert losses.cosine_loss((z1 * small).float(), (z1 * small).float()) == pytest.approx(-1, abs=1e-5)
+    if -30 <= exponent <= 30:
+        (grad,) = gradients_of(lambda z: losses.info_nce(z, z2.float()), (z1 * small).float())
+        torch.testing.assert_close(grad.double() * small, gradients.info_nce_grad(z1, z2)[0], rtol=1e-4, atol=1e-7)
+
+
+def test_numbers_of_numpy_are_numbers_and_mixed_types_are_promoted():
+    z1, z2 = random_pairs(6, 4, seed=0, log10_norms=(0.0, 0.0))
+    assert losses.info_nce(z1, z2, np.float32(0.5)) == losses.info_nce(z1, z2, 0.5)
+    for denominator in DENOMINATORS:
+        mixed = losses.info_nce(z1.float(), z2, denominator=denominator)
+        assert mixed.dtype == torch.float64
+        assert gradients.info_nce_grad(z1.float(), z2, denominator=denominator)[0].dtype == torch.float64
+
+
+@pytest.mark.parametrize("denominator", DENOMINATORS)
+@pytest.mark.parametrize("temperature", [0.0255, 0.05, 0.052, 0.5])
+def test_gradients_survive_the_scale_of_mixed_precision(denominator, temperature):
+    """AMP multiplies a loss by 2^16 and more; antipodal clusters make the largest gradients."""
+    z1 = F.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)) * 1e-3 + torch.eye(8)[0], dim=1)
+    z1[0] = -z1[0]
+    z2 = z1.roll(1, 0)
+    scaled = gradients_of(lambda a, b: 2.0**20 * losses.info_nce(a, b, temperature, denominator=denominator), z1, z2)
+    exact = gradients.info_nce_grad(z1.double(), z2.double(), temperature, denominator)
+    for actual, expected in zip(scaled, exact, strict=True):
+        assert actual.isfinite().all()
+        torch.testing.assert_close(actual.double() / 2**20, expected, rtol=1e-3, atol=1e-4 / temperature)
+
+
+def test_backward_frees_what_forward_kept():
+    z1, z2 = (view.requires_grad_() for view in random_pairs(64, 8, seed=0))
+    held = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(tuple(t.shape)) or t, lambda t: t):
+        losses.info_nce(z1, z2)
+    assert (128, 128) in held  # known to autograd, which frees it
+
+
 def test_negative_cosine_stops_the_gradient_on_the_target():
     p, z = (view.requires_grad_() for view in random_pairs(7, 5, seed=2))
     loss = losses.negative_cosine(p, z)
@@ -316,10 +363,10 @@ def test_bad_numbers_are_refused():
     assert losses.info_nce(torch.eye(3), one_nan, check_finite=False).isnan()
     with pytest.raises(ValueError, match="N ≥ 2 rows, got N = 1; a contrastive loss needs negatives"):
         losses.info_nce(z(1, 3), z(1, 3))
-    for temperature in (0, -1.0, math.nan, math.inf, "hot"):
-        with pytest.raises(ValueError, match="temperature must be a positive number"):
+    for temperature in (0, -1.0, math.nan, math.inf, "hot", True, torch.tensor(0.5)):
+        with pytest.raises(ValueError, match="temperature must be a number > 0"):
             losses.info_nce(torch.eye(3), torch.eye(3), temperature)
-        with pytest.raises(ValueError, match="temperature must be a positive number"):
+        with pytest.raises(ValueError, match="temperature must be a number > 0"):
             gradients.info_nce_grad(torch.eye(3), torch.eye(3), temperature)
     for function in (losses.info_nce, gradients.info_nce_grad):
         with pytest.raises(ValueError, match=r"'nt-xent', 'decoupled' or 'cross-view', got 'ntxent'"):

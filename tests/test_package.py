@@ -27,16 +27,16 @@ HEAVY = {
 ALLOWED = {
     "augment": {"_image_batches"},
     "data": {"_cifar10", "_image_files"},
-    "evaluation": {"data"},
-    "gradients": set(),
-    "interventions": set(),
-    "losses": set(),
+    "evaluation": {"_rows", "data"},
+    "gradients": {"_rows"},
+    "interventions": {"_rows"},
+    "losses": {"_rows"},
     "models": {"losses", "interventions"},
     "plotting": set(),
     "records": {"augment", "data", "evaluation", "models", "runtime", "tracking", "training"},
     "runtime": set(),
     "tracking": {"_row_labels", "_streams", "_taps"},
-    "training": {"augment", "data", "interventions", "losses", "tracking"},
+    "training": {"_rows", "augment", "data", "interventions", "losses", "tracking"},
 }
 
 

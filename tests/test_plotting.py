@@ -29,7 +29,18 @@ def test_band_draws_the_mean_and_students_interval():
     assert ax.get_legend_handles_labels()[1] == ["runs"]
 
 
+def test_band_counts_the_repetitions_of_each_x():
+    frame = pd.DataFrame({"step": [0] * 4 + [1] * 2, "seed": [0, 1, 2, 3, 0, 1], "loss": [1.0, 2, 3, 4, 1, 2]})
+    ax = plotting.band(plt.figure().subplots(), frame, "step", "loss")
+    corners = ax.collections[0].get_paths()[0].vertices
+    drawn = corners[corners[:, 0] == 1][:, 1]
+    np.testing.assert_allclose([drawn.min(), drawn.max()], stats.t.interval(0.95, 1, loc=1.5, scale=0.5))
+
+
 def test_band_refuses_what_has_no_interval():
+    twice = pd.DataFrame({"step": [0, 0, 0], "seed": [0, 1, 1], "loss": [1.0, 2.0, 3.0]})
+    with pytest.raises(ValueError, match="several rows for one 'step' and 'seed'"):
+        plotting.band(plt.figure().subplots(), twice, "step", "loss")
     frame = pd.DataFrame({"step": [0, 1], "seed": [0, 0], "loss": [1.0, 2.0]})
     with pytest.raises(ValueError, match="at least 2 repetitions in 'seed', got 1"):
         plotting.band(plt.figure().subplots(), frame, "step", "loss")

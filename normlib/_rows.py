@@ -1,0 +1,98 @@
+"""What losses, closed forms and evaluation share: directions of rows, and the checks of their arguments."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def widened(z: Tensor) -> Tensor:
+    """``z`` in float32, or float64 where it is that already."""
+    return z.to(torch.promote_types(z.dtype, torch.float32))
+
+
+def directions_and_inverse_norms(z: Tensor) -> tuple[Tensor, Tensor]:
+    """``u = z / ‖z‖`` and ``1 / ‖z‖``, widened; both 0 for a zero row, which has no direction.
+
+    Rows are first scaled by a power of two, which is exact, so that no square overflows or vanishes.
+    """
+    z = widened(z)
+    largest = z.detach().abs().amax(dim=-1, keepdim=True)
+    limit = round(-math.log2(torch.finfo(z.dtype).tiny))
+    scale = torch.ldexp(torch.ones_like(largest), -torch.frexp(largest).exponent.clamp(-limit, limit))
+    scaled = z * scale
+    norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    inverse = norm.masked_fill(norm == 0, math.inf).reciprocal()
+    return scaled * inverse, scale * inverse
+
+
+def no_autocast(z: Tensor) -> AbstractContextManager:
+    """Similarities in half precision would lose the small angles that training ends on."""
+    kind = z.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def kind_of(value: Any) -> str:
+    """What came, for an error message: a tensor's dtype, or the name of another type."""
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+
+
+def check_floating(**tensors: Any) -> None:
+    """Refuse what is not a floating-point tensor."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise TypeError(
+                f"{name} must be a floating-point tensor, got {kind_of(tensor)}; convert it with {name}.float()"
+            )
+
+
+def check_pairs(*, smallest: int, check_finite: bool | None, **views: Tensor) -> None:
+    """Refuse two views that are not floating-point ``(N, D)`` tensors of one shape and device, N ≥ ``smallest``."""
+    check_floating(**views)
+    (name1, first), (name2, second) = views.items()
+    for name, view in views.items():
+        if view.ndim != 2 or view.shape[1] == 0:
+            raise ValueError(f"{name} must have shape (N, D), got {tuple(view.shape)}; flatten other axes first")
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{name1} and {name2} must have the same shape (row i of each is one pair), "
+            f"got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    if first.device != second.device:
+        raise ValueError(f"{name1} is on {first.device} but {name2} on {second.device}; move one of them")
+    if len(first) < smallest:
+        reason = "; a contrastive loss needs negatives" if smallest > 1 else ""
+        raise ValueError(f"{name1} and {name2} must have N ≥ {smallest} rows, got N = {len(first)}{reason}")
+    on_cpu = first.device.type == "cpu" and not torch.compiler.is_compiling()
+    if check_finite or (check_finite is None and on_cpu):
+        for name, view in views.items():
+            _check_finite(name, view.detach())
+
+
+def _check_finite(name: str, view: Tensor) -> None:
+    bad = (~view.isfinite()).any(dim=1)
+    if bad.any():
+        raise ValueError(
+            f"{name} holds NaN or infinity in {int(bad.sum())} of {len(bad)} rows, first in row "
+            f"{int(bad.nonzero()[0])}; did a step diverge (lower the learning rate) or half precision overflow?"
+        )
+
+
+def check_contrast(temperature: float, denominator: str) -> None:
+    """Refuse a temperature that is not a positive number, and an unknown denominator."""
+    check_number("temperature", temperature, above=0, hint="SimCLR uses 0.5; a learnable temperature is not supported")
+    if denominator not in ("nt-xent", "decoupled", "cross-view"):
+        raise ValueError(f"denominator must be 'nt-xent', 'decoupled' or 'cross-view', got {denominator!r}")
+
+
+def check_number(
+    name: str, value: Any, *, above: float | None = None, at_least: float | None = None, hint: str = ""
+) -> None:
+    """Refuse what is not a finite number within its bound; NumPy's scalars are numbers, a bool is none."""
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or (above is not None and value <= above) or (at_least is not None and value < at_least):
+        bound = f"> {above}" if above is not None else f"≥ {at_least}"
+        raise ValueError(f"{name} must be a number {bound}, got {value!r}{'; ' * bool(hint)}{hint}")
