@@ -45,7 +45,7 @@ def quantile_name(level: float) -> str:
     >>> [quantile_name(level) for level in (0.05, 0.5, 0.975, 0.001)]
     ['q05', 'q50', 'q97.5', 'q00.1']
     """
-    percent = f"{100 * level:.10g}"
+    percent = f"{100 * level:.6g}"  # as many digits as a level that came in float32 has right
     return "q" + (percent if 100 * level >= 10 else "0" + percent)
 
 
@@ -252,7 +252,9 @@ class StatisticStream:
             if state[name] != own[name]:
                 raise ValueError(f"state: {name} are {state[name]}, this tracker's are {own[name]}; make them equal")
         self.num_classes = max(self.num_classes, state["num_classes"])
-        self.blocks = [Block(**block) for block in state["blocks"]]
+        blocks = [Block(**block) for block in state["blocks"]]
+        # torch.load(map_location=...) moves all tensors alike
+        self.blocks = [Block(b.steps.cpu(), b.series.cpu(), b.reduced.cpu(), b.statistics) for b in blocks]
 
 
 def _merge(moments: Tensor, group: "dist.ProcessGroup | None") -> Tensor:

@@ -110,17 +110,21 @@ class Replay:
     """Forwards that reentrant checkpointing repeats before one backward, and the calls they repeat.
 
     Segments are repeated last first, the forwards within one in their order: these are the last calls still without
-    a gradient.
+    a gradient. Forwards that non-reentrant checkpointing repeated just before have come in too, at the front, so
+    both line up at the end. (Those it repeats inside the segment come in another backward, nested in this one.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, backward: int) -> None:
+        self.backward = backward
         self.length = 0
-        self.originals: list[Call] = []
+        self.waiting: list[Call] | None = None
 
-    def close(self, calls: list[Call]) -> None:
-        """Pairs the repeated forwards with their originals; called as the first gradient arrives."""
-        waiting = [call for call in calls if not call.requires_grad and not call.gradients]
-        self.originals = waiting[-self.length :] if len(waiting) >= self.length else []
+    def original(self, position: int, calls: list[Call]) -> Call | None:
+        """The counted forward of the one repeated at ``position``; the first gradient to arrive asks first."""
+        if self.waiting is None:
+            self.waiting = [call for call in calls if not call.requires_grad and not call.gradients]
+        from_end = self.length - position
+        return self.waiting[-from_end] if from_end <= len(self.waiting) else None
 
 
 class Tap:
@@ -132,18 +136,15 @@ class Tap:
         path: Keys into its output.
         gradients: Whether to take the norms of gradients too.
         batch_first: Whether rows are the first dimension of outputs with three.
-        grad_scaler: Whose scale to divide gradients by.
     """
 
-    def __init__(
-        self, name: str, module: nn.Module, path: tuple[str, ...], gradients: bool, batch_first: bool, grad_scaler: Any
-    ):
+    def __init__(self, name: str, module: nn.Module, path: tuple[str, ...], gradients: bool, batch_first: bool):
         self.name = name
         self.module = module
         self.path = path
         self.gradients = gradients
         self.batch_first = batch_first
-        self.grad_scaler = grad_scaler
+        self.grad_scaler: torch.amp.GradScaler | None = None
         self.recording = False
         self.start()
 
@@ -200,25 +201,28 @@ class Tap:
 
     def _observe(self, z: Tensor) -> None:
         watch_gradient = self.gradients and z.requires_grad
-        if torch._C._current_graph_task_id() == -1:  # outside backward; torch.utils.checkpoint asks this too
+        backward = torch._C._current_graph_task_id()  # torch.utils.checkpoint asks this too
+        if backward == -1:
             call = Call(self._norms(z.detach(), torch.mean), self.module.training, z.requires_grad)
             self.calls.append(call)
             if watch_gradient:
                 z.register_hook(lambda gradient: self._observe_gradient(call, gradient))
-        elif watch_gradient:
+        elif self.gradients:
             # Inside backward: a forward repeated by checkpointing. With use_reentrant=True the counted one ran without
             # grad and its gradient comes here; with use_reentrant=False none ever comes here.
-            replay = self._replay = self._replay or Replay()
-            position, calls = replay.length, self.calls
+            if self._replay is None or self._replay.backward != backward:
+                self._replay = Replay(backward)
+            replay, position, calls = self._replay, self._replay.length, self.calls
             replay.length += 1
-            z.register_hook(lambda gradient: self._observe_replayed(replay, position, calls, gradient))
+            if watch_gradient:
+                z.register_hook(lambda gradient: self._observe_replayed(replay, position, calls, gradient))
 
     def _observe_replayed(self, replay: Replay, position: int, calls: list[Call], gradient: Tensor) -> None:
-        if not replay.originals:
-            replay.close(calls)
+        if self._replay is replay:
             self._replay = None
-        if replay.originals:
-            self._observe_gradient(replay.originals[position], gradient)
+        call = replay.original(position, calls)
+        if call is not None:
+            self._observe_gradient(call, gradient)
 
     def _observe_gradient(self, call: Call, gradient: Tensor) -> None:
         norms = self._norms(gradient.detach(), torch.sum)

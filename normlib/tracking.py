@@ -8,6 +8,7 @@ reads.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -29,13 +30,17 @@ class NormTracker:
 
     What a row's embedding z is, by a layer's output: ``(N, D)`` itself; ``(N, T, D)`` the mean over the T positions,
     padding included; ``(N, C, H, W)``, or with any number of dimensions after C, the mean over those. Norms are taken
-    in float32 (float64 of float64), under autocast too; squares below 1e-38 vanish in float32.
+    in float32 (float64 of float64), under autocast too; squares below 1e-38 vanish in float32. Last states of an LSTM,
+    ``(layers, N, D)``, are no such shape: pass ``h_n[-1]`` through an ``nn.Identity`` of the model and name that.
 
     Gradients: of a mean over positions, the gradient is the sum over them. Each norm is divided by the scale of
-    ``grad_scaler`` and, as losses are means, multiplied by the number of rows in the step that a gradient reached: the
-    gradient of the row's own term if the loss is the mean over these rows (with k micro-batches, of ``loss / k``), and
-    twice the pair's if it is the mean over pairs of two rows. Rows that no gradient reaches (stop-gradient,
-    ``no_grad``) are left out. One backward pass per forward; call ``step()`` after it.
+    ``grad_scaler`` and, as losses are means, multiplied by the number of rows in the step's forwards that a gradient
+    reached: the gradient of the row's own term if the loss is the mean over these rows (with k micro-batches, of
+    ``loss / k``), and twice the pair's if it is the mean over pairs of two rows. Forwards that no gradient reaches
+    (stop-gradient, ``no_grad``) are left out; rows of a reached forward that the loss does not use count, with 0 and
+    in the number of rows. At a layer in front of ``GradScale`` the scaled gradient arrives: track the ``GradScale``
+    module itself (``"grad_scale"`` in ``SimCLR``) for the unscaled. One backward pass per forward; call ``step()``
+    after it.
 
     Which forwards count: all, in training and eval mode, with or without grad, except inside ``paused()``, in steps
     that ``every`` skips, recomputed by activation checkpointing (both kinds), or made by copies of the model. So
@@ -44,14 +49,15 @@ class NormTracker:
     Memory: ``8 * (5 + Q)`` bytes per measured step and layer for Q quantiles (80 by default); with C classes ``2 + C``
     times that; with gradients twice; and the raw norms of the last 64 measured steps.
 
-    ``torch.compile``: attach first, then compile. Each tracked layer breaks the graph, so ``fullgraph=True`` refuses.
+    ``torch.compile``: attach first, then compile. Each tracked layer breaks the graph, so ``fullgraph=True`` refuses;
+    an ``nn.Sequential`` with one directly in it may run uncompiled.
     ``torch.save(model)`` and pickling need ``detach()`` first; ``model.state_dict()`` does not.
 
     Args:
         model: Any ``nn.Module``, in ``DistributedDataParallel`` or not.
         layers: Names of submodules, as in ``model.named_modules()`` (``""`` is the model); an element of a tuple or
-            dict output follows a colon: ``"encoder:0"``, ``"encoder:last_hidden_state"``, ``"lstm:1:0"``. None: the
-            last ``nn.Linear``.
+            dict output follows a colon: ``"encoder:0"``, ``"encoder:last_hidden_state"``. None: the last
+            ``nn.Linear``.
         every: Only steps 0, every, 2 every, ... are measured; the others cost nothing.
         per_class: Also statistics per class; ``step`` then needs labels.
         gradients: Also statistics of ‖∂ℒ/∂z‖, with the prefix ``grad_``.
@@ -59,7 +65,7 @@ class NormTracker:
         quantiles: Levels in [0, 1]; the statistics are named ``q05``, ``q25``, ...
         batch_first: False if outputs with three dimensions are ``(T, N, D)``.
         loss_reduction: ``"mean"``; or ``"sum"``, where gradients are not multiplied by the number of rows.
-        grad_scaler: The ``torch.amp.GradScaler`` that scales the loss.
+        grad_scaler: The ``torch.amp.GradScaler`` that scales the loss; also an attribute to set before backward.
         check_finite: ``step`` raises on NaN and infinite norms (waits for the device). False records them as they are.
 
     Raises:
@@ -99,30 +105,53 @@ class NormTracker:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
         for name, number in {"every": every, "num_classes": 1 if num_classes is None else num_classes}.items():
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
                 raise ValueError(f"{name} must be an integer >= 1, got {number!r}")
         if not all(0 <= level <= 1 for level in quantiles):
             raise ValueError(f"quantiles must be levels in [0, 1], got {tuple(quantiles)}")
         if loss_reduction not in ("mean", "sum"):
             raise ValueError(f"loss_reduction must be 'mean' or 'sum', got {loss_reduction!r}")
-        if grad_scaler is not None and not isinstance(grad_scaler, torch.amp.GradScaler):
-            raise TypeError(f"grad_scaler must be a torch.amp.GradScaler, got {type(grad_scaler).__name__}")
         found = find_layers(model, layers)
         check_hookable(model, [module for module, _ in found.values()])
         self.layers = tuple(found)
-        self.every = every
+        self.every = int(every)
         self.per_class = per_class
         self.gradients = gradients
-        self.num_classes = num_classes
+        self.num_classes = None if num_classes is None else int(num_classes)
         self.loss_reduction = loss_reduction
         self.check_finite = check_finite
         self._model = model
-        self._taps = [Tap(name, *place, gradients, batch_first, grad_scaler) for name, place in found.items()]
+        self._taps = [Tap(name, *place, gradients, batch_first) for name, place in found.items()]
+        self.grad_scaler = grad_scaler
         series = [(layer, prefix) for layer in self.layers for prefix in ("", "grad_")[: 1 + gradients]]
-        self._stream = StatisticStream(series, sorted(set(quantiles)), num_classes or 0)
+        self._stream = StatisticStream(series, sorted(set(map(float, quantiles))), self.num_classes or 0)
         self._handles: list[RemovableHandle] = []
         self._paused = False
         self._step = 0
+
+    @property
+    def grad_scaler(self) -> torch.amp.GradScaler | None:
+        """The ``torch.amp.GradScaler`` whose scale gradients are divided by; None divides by nothing.
+
+        Set it before the first backward where the scaler exists only after the tracker (as when Lightning Fabric owns
+        it).
+
+        Raises:
+            TypeError: Set to something else.
+
+        >>> tracker = NormTracker(nn.Linear(3, 2), gradients=True)
+        >>> tracker.grad_scaler = torch.amp.GradScaler("cpu")
+        >>> tracker.grad_scaler.get_scale()
+        65536.0
+        """
+        return self._taps[0].grad_scaler
+
+    @grad_scaler.setter
+    def grad_scaler(self, scaler: torch.amp.GradScaler | None) -> None:
+        if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
+            raise TypeError(f"grad_scaler must be a torch.amp.GradScaler, got {type(scaler).__name__}")
+        for tap in self._taps:
+            tap.grad_scaler = scaler
 
     def __repr__(self) -> str:
         state = "attached" if self._handles else "detached"
@@ -190,7 +219,9 @@ class NormTracker:
         With ``per_class``, ``labels`` say the class of each row that a layer saw since the last step, in the order the
         rows came in. One tensor of length n for V·n rows is one batch in V views, one view after the other: in one
         forward over the concatenated views, or one forward per view. For micro-batches give a list with one such tensor
-        each, in order: the views of the first micro-batch, then those of the second, ...
+        each, in order: the views of the first micro-batch, then those of the second, ... Do so above all where each
+        micro-batch is one forward over concatenated views: one flat tensor for them all cannot be told apart from one
+        batch in separate views, so it is not refused and puts labels on the wrong rows.
 
         Args:
             labels: Integers, shape ``(n,)``, or a list of such. Ignored without ``per_class`` and in skipped steps.
@@ -325,16 +356,21 @@ class NormTracker:
         """Continues from ``state_dict()``; what was measured here before is replaced.
 
         Args:
-            state: From a tracker of the same layers, quantiles and ``gradients``.
+            state: From a tracker of the same layers, quantiles and ``gradients``; on any device.
 
         Raises:
-            ValueError: Layers, quantiles or ``gradients`` differ.
+            ValueError: Entries are missing, or layers, quantiles or ``gradients`` differ.
 
         >>> tracker = NormTracker(nn.Linear(3, 2))
         >>> tracker.load_state_dict({**tracker.state_dict(), "step": 7})
         >>> tracker
         NormTracker(layers=[''], step=7, detached)
         """
+        missing = sorted(self.state_dict().keys() - state.keys())
+        if missing:
+            raise ValueError(
+                f"state lacks {missing}, got keys {list(state)}; give what NormTracker.state_dict() returned"
+            )
         self._stream.load_state_dict(state)
         self._step = state["step"]
         self._start_step()

@@ -15,10 +15,13 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.checkpoint import checkpoint
 
 from normlib._streams import FLUSH_STEPS, group_statistics
+from normlib.interventions import GradScale
 from normlib.tracking import NormTracker
 
 mpl.use("agg")
@@ -326,7 +329,7 @@ def test_bad_labels_are_refused_at_once(labels, error, message):
     assert tracker.to_frame().empty
 
 
-def test_flat_labels_over_micro_batches_are_refused_rather_than_misplaced():
+def test_flat_labels_over_micro_batches_of_separate_views_are_refused():
     model = mlp()
     with NormTracker(model, per_class=True) as tracker:
         for _ in range(4):  # two views of two micro-batches
@@ -395,6 +398,24 @@ def test_outputs_that_are_no_embeddings_are_refused(output, layer, error, messag
         model(None)
 
 
+def test_lstm_outputs_and_last_state():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(6, 5, num_layers=2, batch_first=True).double()
+            self.last = nn.Identity()
+
+        def forward(self, x):
+            return self.last(self.lstm(x)[1][0][-1])
+
+    model, x = Last(), batch(4, 3, 6)
+    with NormTracker(model, ["lstm:0", "last"]) as tracker:
+        last = model(x)
+        tracker.step()
+    reference = expected(0, "lstm:0", row_norms(model.lstm(x)[0].mean(1))) | expected(0, "last", row_norms(last))
+    assert_same(measured(tracker), reference)
+
+
 def test_unknown_layer_lists_close_names_first_and_all():
     model = nn.ModuleDict({"backbone": mlp(), "projector": mlp()})
     with pytest.raises(ValueError, match=r"'projecter' is not in the model; did you mean 'projector'") as error:
@@ -422,7 +443,10 @@ def test_bad_models_and_layers(arguments, error, message):
     [
         ("every", 0, ValueError),
         ("every", 1.5, ValueError),
+        ("every", True, ValueError),
+        ("every", np.float64(2), ValueError),
         ("num_classes", 0, ValueError),
+        ("num_classes", np.True_, ValueError),
         ("quantiles", [1.1], ValueError),
         ("loss_reduction", "none", ValueError),
         ("grad_scaler", 1024.0, TypeError),
@@ -431,6 +455,26 @@ def test_bad_models_and_layers(arguments, error, message):
 def test_bad_options_are_named(option, value, error):
     with pytest.raises(error, match=option):
         NormTracker(mlp(), **{option: value})
+
+
+def test_numpy_options_are_as_good_as_pythons(tmp_path):
+    options = [
+        {"every": 2, "num_classes": 3, "quantiles": [0.05, 0.975]},
+        {"every": np.int64(2), "num_classes": np.int32(3), "quantiles": np.array([0.975, 0.05])},
+        {"every": np.uint8(2), "num_classes": np.int64(3), "quantiles": torch.tensor([0.975, 0.05])},
+    ]
+    tables = []
+    for number, chosen in enumerate(options):
+        model = mlp()
+        with NormTracker(model, per_class=True, **chosen) as tracker:
+            for step in range(3):
+                model(batch(4, 6, seed=step))
+                tracker.step(torch.tensor([0, 1, 1, 0]))
+        torch.save(tracker.state_dict(), tmp_path / f"{number}.pt")
+        tracker.load_state_dict(torch.load(tmp_path / f"{number}.pt", weights_only=True))
+        tables.append(measured(tracker))
+    assert_same(tables[1], tables[0])
+    assert_same(tables[2], tables[0], rtol=1e-6)  # levels in float32
 
 
 def test_default_is_the_last_linear_that_is_called():
@@ -544,6 +588,27 @@ def test_rows_behind_a_stop_gradient_are_left_out():
     assert_same({key: value for key, value in ours.items() if key[3].startswith("grad_")}, reference)
 
 
+def test_unused_rows_of_a_reached_forward_count_with_zero_and_in_the_factor():
+    model, images = mlp(), batch(6, 6)
+    with NormTracker(model, gradients=True) as tracker:
+        pair_loss(model(images)[:4]).backward()
+        tracker.step()
+    of_used = gradient_of_rows(model, images[:4])
+    reference = expected(0, "2", np.concatenate([6 / 4 * of_used, [0, 0]]), prefix="grad_")
+    assert_same({key: value for key, value in measured(tracker).items() if key[3].startswith("grad_")}, reference)
+
+
+def test_gradscale_module_has_the_unscaled_gradient_and_the_layer_before_it_the_scaled():
+    model, images = nn.Sequential(mlp(), GradScale(1.0)), batch(6, 6)
+    z = row_norms(model(images))
+    gradients = gradient_of_rows(model, images)
+    with NormTracker(model, ["0", "1"], gradients=True) as tracker:
+        pair_loss(model(images)).backward()
+        tracker.step()
+    reference = expected(0, "1", gradients, prefix="grad_") | expected(0, "0", z * gradients, prefix="grad_")
+    assert_same({key: value for key, value in measured(tracker).items() if key[3].startswith("grad_")}, reference)
+
+
 @pytest.mark.parametrize("shape", [(4, 6, 3), (4, 3, 2, 5)])
 def test_gradient_of_pooled_outputs_is_that_of_the_mean(shape):
     x = batch(*shape).requires_grad_()
@@ -637,6 +702,25 @@ def test_loss_scale_is_divided_out_at_the_scale_of_its_own_backward():
     assert values(tracker, "grad_mean") == pytest.approx([gradient_of_rows(model, x).mean()] * 3, rel=1e-6)
 
 
+def test_grad_scaler_can_be_set_after_construction():
+    model, x = mlp(), batch(5, 6)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    tracker = NormTracker(model, ["0", "2"], gradients=True)
+    assert tracker.grad_scaler is None
+    with pytest.raises(TypeError, match=r"grad_scaler must be a torch\.amp\.GradScaler, got float"):
+        tracker.grad_scaler = 1024.0
+    with tracker:
+        for given in (scaler, None):
+            tracker.grad_scaler = given
+            assert tracker.grad_scaler is given
+            loss = pair_loss(model(x))
+            (loss if given is None else scaler.scale(loss)).backward()
+            tracker.step()
+    for layer in ("0", "2"):
+        assert len(set(values(tracker, "grad_mean", layer=layer))) == 1
+    assert values(tracker, "grad_mean", layer="2")[0] == pytest.approx(gradient_of_rows(model, x).mean(), rel=1e-12)
+
+
 def test_overflown_gradients_are_recorded_as_they_are_or_refused():
     model, x = mlp(), batch(4, 6)
     for check in (False, True):
@@ -706,6 +790,59 @@ def test_checkpointed_forwards_count_once_with_their_own_gradients(reentrant, ca
     assert tables[0][0, "block", -1, "grad_count"] == 6 * calls * micro_batches
 
 
+class Calls(nn.Module):
+    """Calls one layer as ``plan`` says: None plainly, True and False under that kind of checkpointing, lists within."""
+
+    def __init__(self, plan):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(6, 6).double()
+        self.block = nn.Linear(6, 6).double()
+        self.plan = plan
+
+    def run(self, plan, x):
+        for kind, *inner in plan:
+            segment = (lambda x, inner=inner: self.run(inner, x)) if inner else (lambda x: self.block(x).tanh())
+            x = segment(x) if kind is None else checkpoint(segment, x, use_reentrant=kind)
+        return x
+
+    def forward(self, x):
+        return self.run(self.plan, self.first(x))
+
+
+R, N, P = True, False, None
+MIXED = [
+    [[R], [N]],
+    [[N], [R]],
+    [[R], [R], [N], [N]],
+    [[N], [R], [P], [N], [R]],
+    [[R, [P], [N]], [R]],
+    [[R], [N, [P], [R], [P]]],
+    [[R, [P], [R], [P]], [N, [P], [N], [P]]],
+]
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("plan", MIXED)
+@pytest.mark.parametrize("views", [1, 2])
+def test_both_kinds_of_checkpointing_mix_on_one_layer(plan, views):
+    tables = []
+    for model in (Calls(plain(plan)), Calls(plan)):
+        with NormTracker(model, "block", gradients=True, per_class=True) as tracker:
+            for number in range(2):
+                views_of = [model(batch(3, 6, seed=2 * number + view)) for view in range(views)]
+                sum((1 + view) * pair_loss(z) for view, z in enumerate(views_of)).backward()
+            calls = len(tracker._taps[0].calls)
+            tracker.step([torch.full((3,), call) for call in range(calls)])  # each forward is a class of its own
+        tables.append(measured(tracker))
+    assert_same(tables[1], tables[0])
+    assert tables[0][0, "block", -1, "grad_count"] == 3 * calls
+
+
+def plain(plan):
+    return [[None, *plain(inner)] for _, *inner in plan]
+
+
 def test_replayed_forwards_without_a_counted_original_are_ignored():
     model = Checkpointed(True)
     with NormTracker(model, "block", gradients=True) as tracker:
@@ -761,11 +898,23 @@ def test_skipped_and_paused_steps_do_not_recompile():
     assert values(tracker, "count", layer="last") == [4, 4]
 
 
-def test_hooks_break_the_graph_only_there():
+@pytest.mark.parametrize(("layers", "graphs"), [([], 1), (["first"], 2), (["first", "last"], 4)])
+def test_hooks_break_the_graph_only_there(layers, graphs):
     torch._dynamo.reset()
-    model = mlp()
-    with NormTracker(model), pytest.raises(torch._dynamo.exc.Unsupported):
-        torch.compile(model, backend="eager", fullgraph=True)(batch(4, 6))
+    model, counter = TwoLayers(), torch._dynamo.testing.CompileCounterWithBackend("eager")
+    tracker = NormTracker(model, layers or None)
+    if layers:
+        tracker.attach()
+    torch.compile(model, backend=counter)(batch(4, 6))
+    assert counter.frame_count == graphs  # up to each hook, and behind it
+    assert counter.op_count == 4  # linear, relu, linear, sin: none fell back to eager Python
+    torch._dynamo.reset()
+    whole = torch.compile(model, backend="eager", fullgraph=True)
+    if layers:
+        with pytest.raises(torch._dynamo.exc.Unsupported):
+            whole(batch(4, 6))
+    else:
+        whole(batch(4, 6))
 
 
 def compiled_in_place(model):
@@ -829,12 +978,16 @@ class NoSync(TorchDispatchMode):
 def test_nothing_waits_for_the_device_until_read(labels_on):
     model = mlp().to("meta")
     x, labels = torch.empty(8, 6, dtype=torch.float64, device="meta"), torch.arange(4).to(labels_on)
-    with NormTracker(model, ["0", "2"], gradients=True, per_class=True, num_classes=4) as tracker, NoSync():
+    scaler = torch.amp.GradScaler("meta")
+    options = {"gradients": True, "per_class": True, "num_classes": 4, "grad_scaler": scaler}
+    with NormTracker(model, ["0", "2"], **options) as tracker, NoSync():
         for _ in range(FLUSH_STEPS + 1):
-            pair_loss(model(x)).backward()
+            scaler.scale(pair_loss(model(x))).backward()
             tracker.step(labels)
         tracker.state_dict()
     assert sum(len(block.steps) for block in tracker._stream.blocks) == 4 * (FLUSH_STEPS + 1)
+    with NoSync(), pytest.raises((AssertionError, RuntimeError), match=r"_local_scalar_dense|item\(\)"):
+        scaler.get_scale()
     with NoSync(), pytest.raises(AssertionError, match="copy to the CPU"):
         torch.empty(3, device="meta").to("cpu")
     with NoSync(), pytest.raises(AssertionError, match="blocking copy"):
@@ -882,6 +1035,30 @@ def test_resumed_tracking_equals_uninterrupted(tmp_path):
     second.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["tracker"])
     track(second, model, range(5, 9))
     assert second.to_frame().equals(whole.to_frame())
+
+
+def test_state_loaded_onto_another_device_keeps_its_bookkeeping_on_the_cpu():
+    model = mlp()
+    with NormTracker(model) as tracker:
+        model(batch(4, 6))
+        tracker.step()
+    state = tracker.state_dict()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        moved = tree_map_only(torch.Tensor, lambda t: torch.empty(t.shape, dtype=t.dtype, device="cuda"), state)
+        tracker.load_state_dict(moved)  # as after torch.load(map_location="cuda")
+    (block,) = tracker._stream.blocks
+    assert [t.device.type for t in block] == ["cpu", "cpu", "cpu", "cuda"]
+
+
+def test_incomplete_state_is_refused_and_changes_nothing():
+    tracker = NormTracker(mlp())
+    with pytest.raises(ValueError, match=r"state lacks \['blocks', 'num_classes', 'quantiles', 'series', 'step'\]"):
+        tracker.load_state_dict({})
+    state = tracker.state_dict() | {"num_classes": 9}
+    del state["step"]
+    with pytest.raises(ValueError, match=r"state lacks \['step'\]"):
+        tracker.load_state_dict(state)
+    assert tracker.state_dict()["num_classes"] == 0
 
 
 @pytest.mark.parametrize(("options", "message"), [({"layers": "0"}, "series"), ({"quantiles": []}, "quantiles")])
