@@ -986,7 +986,7 @@ def test_nothing_waits_for_the_device_until_read(labels_on):
             tracker.step(labels)
         tracker.state_dict()
     assert sum(len(block.steps) for block in tracker._stream.blocks) == 4 * (FLUSH_STEPS + 1)
-    with NoSync(), pytest.raises((AssertionError, RuntimeError), match=r"_local_scalar_dense|item\(\)"):
+    with NoSync(), pytest.raises(AssertionError, match="_local_scalar_dense"):
         scaler.get_scale()
     with NoSync(), pytest.raises(AssertionError, match="copy to the CPU"):
         torch.empty(3, device="meta").to("cpu")
