@@ -20,7 +20,7 @@ def directions_and_inverse_norms(z: Tensor) -> tuple[Tensor, Tensor]:
     Rows are first scaled by a power of two, which is exact, so that no square overflows or vanishes.
     """
     z = widened(z)
-    largest = z.detach().abs().amax(dim=-1, keepdim=True)
+    largest = torch.linalg.vector_norm(z.detach(), math.inf, dim=-1, keepdim=True)
     limit = round(-math.log2(torch.finfo(z.dtype).tiny))
     scale = torch.ldexp(torch.ones_like(largest), -torch.frexp(largest).exponent.clamp(-limit, limit))
     scaled = z * scale
@@ -73,8 +73,8 @@ def check_pairs(*, smallest: int, check_finite: bool | None, **views: Tensor) ->
 
 
 def _check_finite(name: str, view: Tensor) -> None:
-    bad = (~view.isfinite()).any(dim=1)
-    if bad.any():
+    if not view.isfinite().all():
+        bad = (~view.isfinite()).any(dim=1)
         raise ValueError(
             f"{name} holds NaN or infinity in {int(bad.sum())} of {len(bad)} rows, first in row "
             f"{int(bad.nonzero()[0])}; did a step diverge (lower the learning rate) or half precision overflow?"

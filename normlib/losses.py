@@ -146,13 +146,12 @@ def info_nce(
     check_pairs(z1=z1, z2=z2, smallest=2, check_finite=check_finite)
     check_contrast(temperature, denominator)
     with no_autocast(z1):
-        dtype = torch.promote_types(z1.dtype, z2.dtype)
-        u1, u2 = unit(z1.to(dtype)), unit(z2.to(dtype))
+        n = len(z1)
+        u = unit(torch.cat([z1, z2]))
+        u1, u2 = u[:n], u[n:]
         positive = (u1 * u2).sum(dim=1).mean() / temperature
         if denominator == "cross-view":
             return _RowLogSumExp.apply(u1, u2, temperature, (0,)).mean() - positive
-        n = len(u1)
-        u = torch.cat([u1, u2])
         left_out = (0,) if denominator == "nt-xent" else (-n, 0, n)
         # One shift for all rows keeps every exponential a normal number only while their range, 2/τ, fits the type;
         # half of the type's range is left to what the loss may be multiplied by before its backward pass.
