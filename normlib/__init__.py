@@ -22,6 +22,7 @@ __all__ = [
     "plotting",
     "records",
     "runtime",
+    "simulations",
     "tracking",
     "training",
 ]

@@ -35,6 +35,7 @@ ALLOWED = {
     "plotting": set(),
     "records": {"augment", "data", "evaluation", "models", "runtime", "tracking", "training"},
     "runtime": set(),
+    "simulations": {"_rows", "gradients", "losses"},
     "tracking": {"_row_labels", "_streams", "_taps"},
     "training": {"_rows", "augment", "data", "interventions", "losses", "tracking"},
 }
