@@ -74,6 +74,9 @@ def steps_to_align(
     if power > 2:
         raise ValueError(f"power must be at most 2, got {power!r}: longer embeddings would turn faster without bound")
     norms = [1.0] if norms is None else list(norms)
+    for name, given in (("norms", norms), ("angles", [0.0] if angles is None else list(angles))):
+        if not given:
+            raise ValueError(f"{name} is empty; name at least one condition")
     for norm in norms:
         check_number("norms", norm, above=0, hint="a zero embedding has no direction")
     starts = [_random_angles(n_pairs, dim, seed)] if angles is None else [_angles(angle, n_pairs) for angle in angles]
@@ -182,6 +185,8 @@ def spherical_mixture(
     for name, count, least in (("n", n, 2), ("dim", dim, 2), ("observed", observed, 1)):
         check_number(name, count, at_least=least)
     check_number("scale", scale, above=0)
+    if len(weights) == 0:
+        raise ValueError("weights is empty; name at least one class")
     for weight in weights:
         check_number("weights", weight, above=0)
     noises = [noise] * len(weights) if np.ndim(noise) == 0 else list(noise)
@@ -323,7 +328,7 @@ def _class_mates(labels: Tensor, ties: Tensor) -> Tensor:
 
     Within each class the inputs are put into a random order, and each takes the next one, the last one the first.
     """
-    order = (labels + ties).argsort(dim=1)
+    order = (labels + ties.double()).argsort(dim=1)  # in float32 the sum could round up to the next label
     sorted_labels = labels.gather(1, order).contiguous()
     first = torch.searchsorted(sorted_labels, sorted_labels)
     end = torch.searchsorted(sorted_labels, sorted_labels, right=True)
@@ -349,14 +354,13 @@ def _embedding_grad(z: Tensor, positive: Tensor, temperature: float) -> Tensor:
     The gradient that chapter 2 derives, in a form where a row may be the positive of any other row.
     """
     u, inverse_norm = directions_and_inverse_norms(z)
-    exponentials = torch.bmm(u, u.mT / temperature).exp_()
-    exponentials.diagonal(dim1=1, dim2=2).zero_()
-    inverse_total = 1 / exponentials.sum(dim=2, keepdim=True)
-    # Row weights w_ab and column weights w_ba in one product, since the exponentials are symmetric.
-    rows, columns = torch.bmm(exponentials, torch.cat([u, inverse_total * u], dim=2)).chunk(2, dim=2)
+    similarities = torch.bmm(u, u.mT / temperature)
+    similarities.diagonal(dim1=1, dim2=2).fill_(-math.inf)
+    w = similarities.softmax(dim=2)
     place = positive[..., None].expand_as(u)
     pull = u.gather(1, place).scatter_add_(1, place, u)  # of its own positive, and of all whose positive it is
-    return tangent(u, inverse_total * rows + columns - pull) * inverse_norm / (z.shape[1] * temperature)
+    push = torch.bmm(w, u) + torch.bmm(w.mT, u)
+    return tangent(u, push - pull) * inverse_norm / (z.shape[1] * temperature)
 
 
 def norm_table(mixture: Mixture, **encoders: Encoders) -> pd.DataFrame:
