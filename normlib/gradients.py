@@ -397,7 +397,8 @@ def _continuous_path(
     angle: Tensor, norm: Tensor, norm2: Tensor, lr: float, times: list[int], power: float
 ) -> list[Tensor]:
     ratio = _ratio_sum(norm, norm2, lr, power)
-    return [2 * (_half_tangent(angle) * torch.exp(-ratio * t)).atan() for t in times]
+    start = _half_tangent(angle).log()  # a sum of logarithms: infinity times a vanishing factor would be no number
+    return [2 * torch.exp(start - ratio * t).atan() for t in times]
 
 
 def _symmetric_grad(z1: Tensor, z2: Tensor, temperature: float, *, positive_counts: bool) -> tuple[Tensor, Tensor]:
