@@ -175,14 +175,19 @@ def cosine_step(cosine: Any, sine: Any, norm1: Any, norm2: Any, lr: float, power
     >>> [round(value, 4) for value in cosine_step(0.0, 1.0, 1.0, 1.0, lr=0.5)]  # each turns by arctan(0.5)
     [0.8, 0.6, 1.118, 1.118]
     """
-    tan1 = lr * sine / norm1 ** (2 - power)
-    tan2 = lr * sine / norm2 ** (2 - power)
-    growth1, growth2 = (1 + tan1 * tan1) ** 0.5, (1 + tan2 * tan2) ** 0.5
+    tan1, growth1 = _turn_and_growth(sine, norm1, lr, power)
+    tan2, growth2 = (tan1, growth1) if norm2 is norm1 else _turn_and_growth(sine, norm2, lr, power)
     both = growth1 * growth2
     cos_turn, sin_turn = (1 - tan1 * tan2) / both, (tan1 + tan2) / both
     new_cosine = cosine * cos_turn + sine * sin_turn
     new_sine = abs(sine * cos_turn - cosine * sin_turn)  # past the target: the angle counts from the other side
     return new_cosine, new_sine, norm1 * growth1, norm2 * growth2
+
+
+def _turn_and_growth(sine: Any, norm: Any, lr: float, power: float) -> tuple:
+    """Tangent of the angle by which a step turns an embedding, and the factor by which it lengthens it."""
+    tan = lr * sine / norm ** (2 - power)
+    return tan, (1 + tan * tan) ** 0.5
 
 
 def cosine_change_bound(angle: Any, norm: Any, lr: float, *, norm2: Any = None) -> Tensor:

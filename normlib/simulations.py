@@ -34,7 +34,7 @@ def steps_to_align(
     """Steps of SGD until free pairs agree under the cosine loss, for each initial norm and each initial angle.
 
     Both embeddings of every pair are moved. The loss is the mean over pairs, so a pair feels the step size
-    ``lr / n_pairs``. A pair stays in the plane that it spans: cos φ and sin φ and both norms are its whole state, and
+    ``lr / n_pairs``. A pair stays in the plane that it spans, so its angle and its norms are its whole state, and
     :func:`normlib.gradients.cosine_step` advances it exactly. Conditions that have converged are retired.
 
     Args:
@@ -111,18 +111,18 @@ def _angles(angle, n_pairs: int) -> np.ndarray:
 def _run_pairs(conditions: list, lr: float, tol: float, max_steps: int, power: float) -> tuple[np.ndarray, np.ndarray]:
     """Steps of each condition, and whether it converged; the state has one row per condition that still runs."""
     angles = np.stack(np.broadcast_arrays(*(start for _, start in conditions)))
-    norms = np.array([[norm] for norm, _ in conditions]) * np.ones_like(angles)
-    state = (np.cos(angles), np.where(angles == math.pi, 0.0, np.sin(angles)), norms, norms)
+    cosine, sine = np.cos(angles), np.where(angles == math.pi, 0.0, np.sin(angles))
+    norm = np.array([[norm] for norm, _ in conditions]) * np.ones_like(angles)  # of both: they start and stay equal
     steps, converged = np.full(len(conditions), max_steps), np.zeros(len(conditions), dtype=bool)
     running = np.arange(len(conditions))
     for step in range(max_steps + 1):
-        done = state[0].mean(axis=1) >= 1 - tol
+        done = cosine.sum(axis=1) >= (1 - tol) * cosine.shape[1]
         if done.any():
             steps[running[done]], converged[running[done]] = step, True
-            running, state = running[~done], tuple(part[~done] for part in state)
+            running, cosine, sine, norm = (part[~done] for part in (running, cosine, sine, norm))
         if len(running) == 0 or step == max_steps:
             break
-        state = cosine_step(*state, lr, power)
+        cosine, sine, norm, _ = cosine_step(cosine, sine, norm, norm, lr, power)
     return steps, converged
 
 
