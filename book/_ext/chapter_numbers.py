@@ -1,4 +1,5 @@
-"""Number a chapter by its file name: notebooks/07-….ipynb is chapter 7, its equations are (7.1), (7.2), …
+"""Number a chapter by its file name: notebooks/07_….ipynb is chapter 7, its equations are (7.1), (7.2), …; appendices
+(notebooks/A_….ipynb) go by their letter.
 
 Sphinx counts the chapters that are there, so that a chapter's number, and every reference to it, would change with each
 one that is added before it.
@@ -15,10 +16,10 @@ assign_figure_numbers = TocTreeCollector.assign_figure_numbers
 def number_by_file_name(env) -> None:
     """Put the file name's number in place of the first part of each section number."""
     for docname, numbers in env.toc_secnumbers.items():
-        match = re.match(r"notebooks/0*(\d+)", docname)
+        match = re.match(r"notebooks/0*(\d+|[A-Z])_", docname)
         if not match:
             continue
-        chapter = int(match[1])
+        chapter = match[1]
         for anchor, number in numbers.items():
             numbers[anchor] = (chapter, *number[1:]) if number else number
         for node in [env.titles[docname], *env.tocs[docname].findall(nodes.reference)]:

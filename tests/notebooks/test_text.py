@@ -15,14 +15,25 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
-CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+APPENDICES = sorted((ROOT / "notebooks").glob("[A-Z]_*.ipynb"))
 
-WORDS = range(2000, 3001)
-CODE_CELLS = range(20, 26)
 MEDIAN_LINES, MAX_LINES = 8, 30
-FIGURES = range(5, 9)
-EXERCISES = range(2, 4)
 MAX_PNG_BYTES = 60_000
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much a reader is given: words outside folded blocks, and numbers of code cells, figures and exercises."""
+
+    words: range
+    code_cells: range
+    figures: range
+    exercises: range
+
+
+CHAPTER = Pace(words=range(2000, 3001), code_cells=range(20, 26), figures=range(5, 9), exercises=range(2, 4))
+APPENDIX = Pace(words=range(700, 2001), code_cells=range(5, 16), figures=range(1, 5), exercises=range(0, 4))
 
 FENCE = re.compile(r"^\s*(?P<mark>`{3,}|:{3,})(?P<directive>\{[\w:-]+\})?")
 MATH = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(?!\s)([^$]+?)(?<!\s)\$", re.DOTALL)
@@ -145,9 +156,19 @@ def occurs(latex: str, formula: str) -> bool:
 SYMBOL_TABLES = ("Embeddings and directions", "Losses", "Training and interventions", "Sizes and indices")
 
 
-@pytest.fixture(scope="module", params=CHAPTERS, ids=lambda path: path.stem)
-def chapter(request):
-    return nbformat.read(request.param, as_version=4)
+@pytest.fixture(scope="module", params=CHAPTERS + APPENDICES, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def chapter(path):
+    return nbformat.read(path, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def pace(path):
+    return CHAPTER if path in CHAPTERS else APPENDIX
 
 
 def markdown_of(chapter) -> list[str]:
@@ -168,8 +189,9 @@ def exercises_and_solutions(chapter) -> tuple[list[Block], list[Block]]:
     return [b for b in found if b.directive == "exercise"], [b for b in found if b.directive == "solution"]
 
 
-def test_there_are_chapters():
+def test_every_notebook_is_a_chapter_or_an_appendix():
     assert CHAPTERS
+    assert sorted((ROOT / "notebooks").glob("*.ipynb")) == CHAPTERS + APPENDICES
 
 
 def test_set_up_comes_first(chapter):
@@ -177,16 +199,16 @@ def test_set_up_comes_first(chapter):
     assert {"setup", "hide-input"} <= set(first.metadata.get("tags", []))
 
 
-def test_main_line_keeps_its_length(chapter):
+def test_main_line_keeps_its_length(chapter, pace):
     captions = [cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "") for cell in code_cells(chapter)]
     words = word_count(main_line("\n\n".join([*markdown_of(chapter), *captions])))
-    assert words in WORDS, f"{words} words outside folded blocks; the pace asks for {WORDS[0]}-{WORDS[-1]}"
+    assert words in pace.words, f"{words} words outside folded blocks; the pace asks for {pace.words}"
 
 
-def test_code_cells_are_few_and_short(chapter):
+def test_code_cells_are_few_and_short(chapter, pace):
     cells = code_cells(chapter)
     lengths = [sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in cells]
-    assert len(cells) in CODE_CELLS, f"{len(cells)} code cells"
+    assert len(cells) in pace.code_cells, f"{len(cells)} code cells"
     assert median(lengths) <= MEDIAN_LINES, f"median of {median(lengths)} lines"
     assert max(lengths) <= MAX_LINES, (
         f"cell of {max(lengths)} lines: {cells[lengths.index(max(lengths))].source[:80]!r}"
@@ -198,7 +220,7 @@ def test_text_stands_between_code(chapter):
     assert "ccc" not in kinds, f"three code cells in a row, from cell {kinds.find('ccc')}"
 
 
-def test_figures_have_caption_name_and_alt_text(chapter):
+def test_figures_have_caption_name_and_alt_text(chapter, pace):
     cells = [cell for cell in code_cells(chapter) if figures_of(cell)]
     names = []
     for cell in cells:
@@ -210,7 +232,7 @@ def test_figures_have_caption_name_and_alt_text(chapter):
         assert alt != figure["caption"], "the alt text says what is seen, the caption what it means"
         assert len(figures_of(cell)) == 1, "one figure a cell: caption and alt text belong to one image"
         names.append(figure["name"])
-    assert len(names) in FIGURES, f"{len(names)} figures"
+    assert len(names) in pace.figures, f"{len(names)} figures"
     assert len(set(names)) == len(names), f"a figure name is used twice: {names}"
 
 
@@ -232,10 +254,10 @@ def test_summary_says_what_was_and_was_not_shown(chapter):
         assert word in summary, f"the section '## Summary' lacks {word}"
 
 
-def test_exercises_have_folded_solutions(chapter):
+def test_exercises_have_folded_solutions(chapter, pace):
     exercises, solutions = exercises_and_solutions(chapter)
     labels = [exercise.options.get("label") for exercise in exercises]
-    assert len(exercises) in EXERCISES
+    assert len(exercises) in pace.exercises
     assert labels == [solution.argument for solution in solutions]
     assert all(solution.folded for solution in solutions), "a solution is not folded (:class: dropdown)"
     assert all("predict" in exercise.body.lower() for exercise in exercises), "an exercise asks for no prediction"

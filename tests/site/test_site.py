@@ -122,7 +122,7 @@ def test_every_folded_box_has_a_title_to_unfold_it_by(pages):
 @pytest.mark.parametrize("entry", entries())
 def test_the_page_has_its_title_and_a_chapter_the_number_in_its_file_name(pages, entry):
     title = pages[SITE / f"{entry}.html"].title.removesuffix("#")
-    number = re.match(r"notebooks/0*(\d+)", entry)
+    number = re.match(r"notebooks/0*(\d+|[A-Z])_", entry)
     assert title == (f"{number[1]}. " if number else "") + heading(entry)
 
 
