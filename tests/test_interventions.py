@@ -80,26 +80,37 @@ def test_scope_chooses_the_last_matrix_or_names_and_cuts_a_shared_tensor_once():
     torch.testing.assert_close(cut_initialization(tied, 2.0)[0].weight, before / 2)
 
 
-def test_cutting_is_matching_the_learning_rate():
-    """SGD from θ/c at (η, λ) computes the functions of SGD from θ at (c²η, λ/c²): bias-free ReLU network, momentum."""
+MATCHED = {  # optimiser, powers of c that multiply the learning rate and divide the weight decay
+    "sgd": (torch.optim.SGD, {}, 2, 2),
+    "momentum": (torch.optim.SGD, {"momentum": 0.9}, 2, 2),
+    "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}, 2, 2),
+    "adamw": (torch.optim.AdamW, {"eps": 1e-30}, 1, 1),
+    "adam with decay in the gradient": (torch.optim.Adam, {"eps": 1e-30}, 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", MATCHED)
+def test_cutting_is_matching_the_learning_rate(name):
+    """Training from θ/c at (η, λ) computes the functions of training from θ at another (η, λ), without biases."""
+    make_optimizer, options, lr_power, decay_power = MATCHED[name]
     c, lr, decay = 3.0, 1e-3, 0.1
 
     def train(cut, lr, weight_decay):
         model = cut_initialization(relu_network(bias=False), cut)
         x1, x2 = torch.randn(2, 16, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-        optimiser = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=weight_decay)
+        optimizer = make_optimizer(model.parameters(), lr, weight_decay=weight_decay, **options)
         history = []
         for _ in range(30):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = losses.info_nce(model(x1), model(x2))
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             history.append(loss.detach())
         return torch.stack(history)
 
-    cut, matched, default = train(c, lr, decay), train(1.0, c**2 * lr, decay / c**2), train(1.0, lr, decay)
-    torch.testing.assert_close(cut, matched, rtol=1e-9, atol=0)
-    assert (cut - default).abs().max() > 1e-3
+    cut = train(c, lr, decay)
+    torch.testing.assert_close(cut, train(1.0, c**lr_power * lr, decay / c**decay_power), rtol=1e-8, atol=0)
+    assert (cut - train(1.0, lr, decay)).abs().max() > 1e-3
 
 
 @settings(deadline=None, max_examples=50)
