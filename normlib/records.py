@@ -22,12 +22,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from normlib import augment, data, evaluation, models, runtime
-from normlib.tracking import NormTracker
-from normlib.training import TrainConfig, fit
+from normlib import data, runtime
+from normlib._digits_runs import DIGITS_LAYERS, digits_simclr, run_interventions, run_simclr
+from normlib.training import TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = [
+    "DIGITS_LAYERS",
+    "EXPERIMENTS",
+    "RESULTS",
+    "Experiment",
+    "Tables",
+    "digits_simclr",
+    "load_or_run",
+    "provenance",
+    "record",
+]
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 Tables = dict[str, "pd.DataFrame"]
@@ -52,92 +64,6 @@ class Experiment:
     images: Callable[[], data.ImageSet]
 
 
-DIGITS_LAYERS = ("backbone.0", "backbone.2", "backbone.5", "projector.0", "projector.2")
-
-
-def digits_simclr(*, width: int = 64, seed: int = 0) -> models.SimCLR:
-    """The SimCLR network that the course trains on digits: three layers, then a projector of two.
-
-    Args:
-        width: Channels of the second convolution.
-        seed: Seed of the initial weights.
-
-    Returns:
-        Untrained model with 64-dimensional embeddings.
-
-    >>> digits_simclr()(torch.zeros(2, 1, 8, 8)).shape
-    torch.Size([2, 64])
-    """
-    return models.SimCLR(models.digits_encoder(width, 128, seed=seed), models.projection_head(128, 128, 64, seed=seed))
-
-
-def _run_digits(settings: dict[str, Any]) -> Tables:
-    """SimCLR on digits, each learning rate and seed: norms by step, progress by epoch, test images before and after."""
-    import pandas as pd
-    from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
-
-    train, test = data.digits("train"), data.digits("test")
-    runs = [(lr, seed) for lr in settings["lrs"] for seed in range(settings["seeds"])]
-    collected: dict[str, list] = {"steps": [], "epochs": [], "samples": []}
-    for lr, seed in tqdm(runs, unit="run"):
-        model = digits_simclr(seed=seed)
-        config = TrainConfig(lr=lr, seed=seed, epochs=settings["epochs"], batch_size=settings["batch_size"])
-        epochs = []
-        untrained = _test_images(model, train, test).assign(epoch=0)
-
-        def evaluate(epoch, model=model, epochs=epochs):
-            if epoch % settings["evaluate_every"] == 0:
-                epochs.append({"epoch": epoch, **_few_label_accuracy(model, train, test, settings["draws"])})
-
-        with NormTracker(model, DIGITS_LAYERS, every=settings["track_every"], gradients=True) as tracker:
-            history = fit(
-                model, train, config, augment=augment.TwoViews.digits(), tracker=tracker, on_epoch=evaluate,
-                accelerator="cpu", progress=False,
-            )  # fmt: skip
-        frames = {
-            "steps": _norms_and_loss(tracker, history),
-            "epochs": pd.DataFrame(epochs),
-            "samples": pd.concat([untrained, _test_images(model, train, test).assign(epoch=config.epochs)]),
-        }
-        for name, frame in frames.items():
-            collected[name].append(frame.assign(lr=lr, seed=seed))
-    return {name: pd.concat(frames, ignore_index=True) for name, frames in collected.items()}
-
-
-def _few_label_accuracy(model, train: data.ImageSet, test: data.ImageSet, draws: int) -> dict[str, float]:
-    """1-NN accuracy on the backbone's features when three images of each class carry a label."""
-    bank, _ = evaluation.embed(model, train)
-    queries, _ = evaluation.embed(model, test)
-    accuracies = evaluation.nearest_few_label(bank, train.labels, queries, test.labels, draws=draws)
-    return {"accuracy": float(accuracies.mean())}
-
-
-def _norms_and_loss(tracker: NormTracker, history: pd.DataFrame) -> pd.DataFrame:
-    """One row per tracked step and layer: mean norm, mean gradient norm, and the loss of that step."""
-    frame = tracker.to_frame()
-    table = frame[frame["statistic"].isin(["mean", "grad_mean"])]
-    table = table.pivot(index=["step", "layer"], columns="statistic", values="value").reset_index()
-    table = table.rename(columns={"mean": "norm", "grad_mean": "grad_norm"}).rename_axis(columns=None)
-    return table.assign(loss=table["step"].map(history.set_index("step")["loss"]))
-
-
-def _test_images(model, train: data.ImageSet, test: data.ImageSet) -> pd.DataFrame:
-    """One row per test image: length of its embedding, and whether its neighbours in the training set are right."""
-    import pandas as pd
-
-    bank, _ = evaluation.embed(model, train)
-    queries, z = evaluation.embed(model, test)
-    predicted = evaluation.knn(bank, train.labels, queries, k=20)
-    return pd.DataFrame(
-        {
-            "index": test.indices.numpy(),
-            "label": test.labels.numpy(),
-            "norm": z.norm(dim=1).numpy(),
-            "correct": (predicted == test.labels).numpy(),
-        }
-    )
-
-
 EXPERIMENTS: dict[str, Experiment] = {
     "digits-simclr": Experiment(
         question="How do norms, loss and features move while SimCLR trains on digits at several learning rates?",
@@ -151,7 +77,53 @@ EXPERIMENTS: dict[str, Experiment] = {
             "draws": 50,
         },
         smoke={"lrs": [0.1, 0.3], "seeds": 2, "epochs": 4, "evaluate_every": 2, "draws": 2},
-        run=_run_digits,
+        run=run_simclr,
+        images=data.digits,
+    ),
+    "digits-interventions": Experiment(
+        question="At its own best learning rate, does SimCLR on digits gain from cut-initialization or GradScale?",
+        settings={
+            "conditions": {
+                "default": {},
+                "no biases": {"biases": False},
+                "weights cut by 3": {"cut": 3},
+                "weights times 4": {"cut": 1 / 4},
+                "last layer times 100": {"cut": 1 / 100, "scope": "last", "parameters": "all"},
+                "default, p = 1": {"power": 1},
+                "weights times 4, p = 1": {"cut": 1 / 4, "power": 1},
+            },
+            "lrs": {
+                "default": [0.025, 0.05, 0.1, 0.2, 0.4],
+                "no biases": [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4],
+                "weights cut by 3": [0.1, 0.4, 1.6, 6.4, 25.6],
+                "weights times 4": [0.25, 0.5, 1.0, 2.0, 4.0],
+                "last layer times 100": [0.05, 0.1, 0.2, 0.4, 0.8],
+                "default, p = 1": [0.025, 0.05, 0.1, 0.2, 0.4],
+                "weights times 4, p = 1": [0.0025, 0.005, 0.01, 0.02, 0.04],
+            },
+            "seeds": 8,
+            "epochs": 30,
+            "last_epochs": 5,
+            "batch_size": 256,
+            "width": 32,
+        },
+        smoke={
+            "lrs": {
+                "default": [0.1, 0.2],
+                "no biases": [1 / 16, 1 / 8],
+                "weights cut by 3": [0.1, 0.4],
+                "weights times 4": [1.0, 2.0],
+                "last layer times 100": [0.1, 0.2],
+                "default, p = 1": [0.1, 0.2],
+                "weights times 4, p = 1": [0.01, 0.02],
+            },
+            "seeds": 2,
+            "epochs": 3,
+            "last_epochs": 1,
+            "batch_size": 512,
+            "width": 4,
+        },
+        run=run_interventions,
         images=data.digits,
     ),
 }

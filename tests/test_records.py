@@ -5,8 +5,9 @@ import math
 
 import pandas as pd
 import pytest
+import torch
 
-from normlib import data, records
+from normlib import _digits_runs, data, records
 
 
 @pytest.fixture
@@ -101,3 +102,43 @@ def test_digits_record_is_complete():
         assert not frame.isna().any().any()
     untrained = steps[(steps["step"] == 0)]["loss"]
     assert (abs(untrained - math.log(2 * settings["batch_size"] - 1)) < 0.05).all()
+
+
+def test_interventions_record_is_complete():
+    tables, settings = records._load("digits-interventions"), records.provenance("digits-interventions")["settings"]
+    runs, epochs = tables["runs"], tables["epochs"]
+    assert {name: sorted(set(part["lr"])) for name, part in runs.groupby("condition")} == settings["lrs"]
+    assert len(runs) == sum(len(lrs) for lrs in settings["lrs"].values()) * settings["seeds"]
+    assert (runs["final_loss"].isna() == runs["diverged"]).all()
+    run = ["condition", "lr", "seed"]
+    done = epochs.merge(runs[~runs["diverged"]], on=run)
+    assert len(done) == (~runs["diverged"]).sum() * settings["epochs"]
+    assert not done[["loss", "norm"]].isna().any().any()
+    initial = runs.groupby(["condition", "seed"])["initial_norm"].agg(["min", "max"])
+    assert (initial["min"] == initial["max"]).all()  # the learning rate cannot matter before the first step
+
+
+def test_changed_networks_start_as_named():
+    """The last layer times 100 is the default network with embeddings 100 times longer, and nothing else."""
+    images = data.digits("test").images.float() / 255
+    change = records.EXPERIMENTS["digits-interventions"].settings["conditions"]
+    networks = {name: _digits_runs._changed_network(8, 0, **change[name]) for name in change}
+    with torch.no_grad():
+        z = {name: network(images) for name, network in networks.items()}
+    torch.testing.assert_close(z["last layer times 100"], 100 * z["default"])
+    torch.testing.assert_close(z["default, p = 1"], z["default"])
+    assert networks["default, p = 1"].grad_scale.power == 1
+    frozen = [name for name, parameter in networks["no biases"].named_parameters() if not parameter.requires_grad]
+    assert len(frozen) == len(records.DIGITS_LAYERS)
+
+
+def test_a_run_that_diverges_is_recorded_as_diverged():
+    settings = {
+        "conditions": {"wild": {"cut": 1 / 4, "power": 2}}, "lrs": {"wild": [10.0]}, "seeds": 1,
+        "epochs": 4, "last_epochs": 1, "batch_size": 512, "width": 4,
+    }  # fmt: skip
+    tables = _digits_runs.run_interventions(settings)
+    assert tables["runs"]["diverged"].tolist() == [True]
+    assert tables["runs"]["final_loss"].isna().all()
+    assert tables["epochs"]["loss"].isna().all()
+    assert tables["epochs"]["norm"].iloc[0] == tables["runs"]["initial_norm"].iloc[0]

@@ -1,0 +1,163 @@
+"""The runs on digits that are recorded: what each experiment trains and which tables it leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from normlib import augment, data, evaluation, models
+from normlib.interventions import cut_initialization
+from normlib.tracking import NormTracker
+from normlib.training import TrainConfig, fit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DIGITS_LAYERS = ("backbone.0", "backbone.2", "backbone.5", "projector.0", "projector.2")
+
+
+def digits_simclr(*, width: int = 64, seed: int = 0, grad_scale: float = 0.0) -> models.SimCLR:
+    """The SimCLR network that the course trains on digits: three layers, then a projector of two.
+
+    Args:
+        width: Channels of the second convolution.
+        seed: Seed of the initial weights.
+        grad_scale: GradScale power p behind the projector; 0 adds no layer.
+
+    Returns:
+        Untrained model with 64-dimensional embeddings.
+
+    >>> digits_simclr()(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 64])
+    """
+    backbone, projector = models.digits_encoder(width, 128, seed=seed), models.projection_head(128, 128, 64, seed=seed)
+    return models.SimCLR(backbone, projector, grad_scale=grad_scale)
+
+
+def run_simclr(settings: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """SimCLR on digits, each learning rate and seed: norms by step, progress by epoch, test images before and after."""
+    import pandas as pd
+    from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
+
+    train, test = data.digits("train"), data.digits("test")
+    runs = [(lr, seed) for lr in settings["lrs"] for seed in range(settings["seeds"])]
+    collected: dict[str, list] = {"steps": [], "epochs": [], "samples": []}
+    for lr, seed in tqdm(runs, unit="run"):
+        model = digits_simclr(seed=seed)
+        config = TrainConfig(lr=lr, seed=seed, epochs=settings["epochs"], batch_size=settings["batch_size"])
+        epochs = []
+        untrained = _test_images(model, train, test).assign(epoch=0)
+
+        def evaluate(epoch, model=model, epochs=epochs):
+            if epoch % settings["evaluate_every"] == 0:
+                epochs.append({"epoch": epoch, **_few_label_accuracy(model, train, test, settings["draws"])})
+
+        with NormTracker(model, DIGITS_LAYERS, every=settings["track_every"], gradients=True) as tracker:
+            history = fit(
+                model, train, config, augment=augment.TwoViews.digits(), tracker=tracker, on_epoch=evaluate,
+                accelerator="cpu", progress=False,
+            )  # fmt: skip
+        frames = {
+            "steps": _norms_and_loss(tracker, history),
+            "epochs": pd.DataFrame(epochs),
+            "samples": pd.concat([untrained, _test_images(model, train, test).assign(epoch=config.epochs)]),
+        }
+        for name, frame in frames.items():
+            collected[name].append(frame.assign(lr=lr, seed=seed))
+    return {name: pd.concat(frames, ignore_index=True) for name, frames in collected.items()}
+
+
+def _few_label_accuracy(model, train: data.ImageSet, test: data.ImageSet, draws: int) -> dict[str, float]:
+    """1-NN accuracy on the backbone's features when three images of each class carry a label."""
+    bank, _ = evaluation.embed(model, train)
+    queries, _ = evaluation.embed(model, test)
+    accuracies = evaluation.nearest_few_label(bank, train.labels, queries, test.labels, draws=draws)
+    return {"accuracy": float(accuracies.mean())}
+
+
+def _norms_and_loss(tracker: NormTracker, history: pd.DataFrame) -> pd.DataFrame:
+    """One row per tracked step and layer: mean norm, mean gradient norm, and the loss of that step."""
+    frame = tracker.to_frame()
+    table = frame[frame["statistic"].isin(["mean", "grad_mean"])]
+    table = table.pivot(index=["step", "layer"], columns="statistic", values="value").reset_index()
+    table = table.rename(columns={"mean": "norm", "grad_mean": "grad_norm"}).rename_axis(columns=None)
+    return table.assign(loss=table["step"].map(history.set_index("step")["loss"]))
+
+
+def _test_images(model, train: data.ImageSet, test: data.ImageSet) -> pd.DataFrame:
+    """One row per test image: length of its embedding, and whether its neighbours in the training set are right."""
+    import pandas as pd
+
+    bank, _ = evaluation.embed(model, train)
+    queries, z = evaluation.embed(model, test)
+    predicted = evaluation.knn(bank, train.labels, queries, k=20)
+    return pd.DataFrame(
+        {
+            "index": test.indices.numpy(),
+            "label": test.labels.numpy(),
+            "norm": z.norm(dim=1).numpy(),
+            "correct": (predicted == test.labels).numpy(),
+        }
+    )
+
+
+def run_interventions(settings: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """SimCLR on digits from changed initial weights and with GradScale, each at its own learning rates.
+
+    A run whose loss becomes NaN is a result: its row of ``runs`` has ``diverged`` and no final loss, and its loss by
+    epoch is missing, while its norms are there.
+    """
+    import pandas as pd
+    from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
+
+    train = data.digits("train")
+    jobs = [
+        ({"condition": name, "lr": lr, "seed": seed}, change)
+        for name, change in settings["conditions"].items()
+        for lr in settings["lrs"][name]
+        for seed in range(settings["seeds"])
+    ]
+    rows, curves = [], []
+    for job, change in tqdm(jobs, unit="run"):
+        row, curve = _run_intervention(settings, change, train, job["lr"], job["seed"])
+        rows.append({**job, **row})
+        curves.append(curve.assign(**job))
+    return {"runs": pd.DataFrame(rows), "epochs": pd.concat(curves, ignore_index=True)}
+
+
+def _run_intervention(settings: dict[str, Any], change: dict[str, Any], train: data.ImageSet, lr: float, seed: int):
+    """One run: its row, and its loss and mean norm by epoch."""
+    import pandas as pd
+
+    model = _changed_network(settings["width"], seed, **change)
+    config = TrainConfig(lr=lr, seed=seed, epochs=settings["epochs"], batch_size=settings["batch_size"])
+    steps_per_epoch = len(train) // config.batch_size
+    loss = pd.Series(dtype=float)
+    with NormTracker(model, DIGITS_LAYERS[-1], every=steps_per_epoch) as tracker:
+        try:
+            history = fit(
+                model, train, config, augment=augment.TwoViews.digits(), tracker=tracker,
+                accelerator="cpu", progress=False,
+            )  # fmt: skip
+            loss = history.groupby("epoch")["loss"].mean()
+        except FloatingPointError:  # the loss became NaN: nothing is left to train
+            pass
+    frame = tracker.to_frame()
+    norm = frame[frame["statistic"] == "mean"].set_index("step")["value"]
+    norm.index = norm.index // steps_per_epoch + 1  # at the first step of each epoch
+    curve = pd.DataFrame({"loss": loss, "norm": norm}).rename_axis("epoch").reset_index()
+    last = loss.loc[config.epochs - settings["last_epochs"] + 1 :]
+    return {"initial_norm": norm.iloc[0], "final_loss": last.mean(), "diverged": loss.empty}, curve
+
+
+def _changed_network(
+    width: int, seed: int, *, cut: float = 1, scope: str = "all", parameters: str = "weights",
+    power: float = 0, biases: bool = True,
+) -> models.SimCLR:  # fmt: skip
+    model = digits_simclr(width=width, seed=seed, grad_scale=power)
+    if not biases:
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                torch.nn.init.zeros_(parameter).requires_grad_(False)
+    return cut_initialization(model, cut, scope=scope, parameters=parameters)
