@@ -349,7 +349,7 @@ def test_reading_of_markdown():
     assert (solution.directive, solution.argument, solution.folded) == ("solution", "ex-1", True)
 
 
-@pytest.mark.parametrize("page", ["prerequisites.md", "notation.md"])
+@pytest.mark.parametrize("page", ["prerequisites.md", "notation.md", "argument.md", "summaries.md"])
 def test_pages_use_known_symbols_only(page):
     known, banned = known_symbols(), forbidden()
     for formula in formulas((BOOK / page).read_text(encoding="utf-8")):
