@@ -4,7 +4,10 @@ The figure is drawn once, by the chapter. The caption ends with a link to it the
 """
 
 from docutils import nodes
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+
+logger = logging.getLogger(__name__)
 
 
 class ChapterFigure(SphinxDirective):
@@ -32,7 +35,9 @@ def fill_in(app, doctree, docname: str) -> None:
         home, anchor, _ = app.env.domains["std"].labels.get(name, ("", "", ""))
         found = home and next((f for f in app.env.get_doctree(home).findall(nodes.figure) if anchor in f["ids"]), None)
         if not found:
-            raise ValueError(f"{docname}: no chapter has a figure of the name {name!r}")
+            logger.warning("no chapter has a figure of the name %r", name, location=placeholder)
+            placeholder.parent.remove(placeholder)
+            continue
         number = ".".join(map(str, app.env.toc_fignumbers[home]["figure"][anchor]))
         target = f"{app.builder.get_relative_uri(docname, home)}#{anchor}"
         link = nodes.reference("", f"Figure {number}", internal=True, refuri=target)
