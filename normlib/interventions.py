@@ -14,8 +14,10 @@ def cut_initialization(
 ) -> nn.Module:
     """Divide a model's weights by ``c`` before training, so that its embeddings start short.
 
-    Without biases and normalisation, L cut layers divide the embedding by ``c**L``. Beside biases that keep their size
-    it shrinks far less, and normalisation layers undo every cut before them: measure the initial norms in train mode.
+    Without biases and normalisation, L cut layers divide the embedding by ``c**L``, and training goes on exactly as it
+    would have gone at another learning rate. Beside biases that keep their size the embedding shrinks far less, and
+    what is left of it is nearly the same for all inputs. Normalisation layers undo every cut before them: measure the
+    initial norms in train mode.
 
     Args:
         model: Any module; changed in place.

@@ -28,7 +28,7 @@ ALLOWED = {
     "augment": {"_image_batches"},
     "data": {"_cifar10", "_image_files"},
     "evaluation": {"_rows", "data"},
-    "gradients": {"_rows"},
+    "gradients": {"_rows", "_steps"},
     "interventions": {"_rows"},
     "losses": {"_rows"},
     "models": {"losses", "interventions"},
@@ -45,7 +45,7 @@ ALLOWED = {
         "training",
     },
     "runtime": set(),
-    "simulations": {"_rows", "gradients", "losses"},
+    "simulations": {"_mixtures", "_rows", "gradients", "losses"},
     "tracking": {"_row_labels", "_streams", "_taps"},
     "training": {"_rows", "augment", "data", "interventions", "losses", "tracking"},
 }

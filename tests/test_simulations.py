@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from normlib import losses, simulations
+from normlib import _mixtures, losses, simulations
 
 
 def pairs(angles, norm, dim, seed):
@@ -137,7 +137,7 @@ def test_gradient_of_the_batched_loss_is_autograds(temperature):
     z = torch.randn(2, 12, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     z = z * torch.logspace(-2, 2, 12, dtype=torch.float64)[:, None]
     positive = torch.tensor([[1, 0, 3, 4, 2, 6, 5, 8, 9, 7, 11, 10], [11, *range(11)]])
-    grad = simulations._embedding_grad(z, positive, temperature)
+    grad = _mixtures._embedding_grad(z, positive, temperature)
     for s in range(2):
         leaf = z[s].clone().requires_grad_()
         (expected,) = torch.autograd.grad(loss_of_anchors(leaf, positive[s], temperature), leaf)
@@ -150,7 +150,7 @@ def test_one_step_is_that_of_a_torch_module():
     encoders = simulations.train_encoder(mixture, epochs=0, batch_size=16)
     networks = [network_of(encoders, s) for s in range(2)]
     positive = torch.stack([torch.arange(16).roll(1), torch.arange(16).roll(5)])
-    simulations._sgd_step(encoders, mixture.x[:, :16], positive, lr=0.5, temperature=0.7)
+    _mixtures._sgd_step(encoders, mixture.x[:, :16], positive, lr=0.5, temperature=0.7)
     for s, network in enumerate(networks):
         loss_of_anchors(network(mixture.x[s, :16].double()), positive[s], 0.7).backward()
         with torch.no_grad():
@@ -188,7 +188,7 @@ def test_positives_are_random_class_mates():
     labels = torch.tensor([[0, 1, 1, 2, 1, 2], [3, 3, 3, 3, 3, 3]])
     counts = torch.zeros(2, 6, 6)
     for _ in range(3000):
-        positive = simulations._class_mates(labels, torch.rand(2, 6, generator=generator))
+        positive = _mixtures._class_mates(labels, torch.rand(2, 6, generator=generator))
         assert torch.equal(labels.gather(1, positive), labels)
         assert all(row.sort().values.tolist() == list(range(6)) for row in positive)  # each is once a positive
         counts += nn.functional.one_hot(positive, 6)
