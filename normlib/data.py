@@ -7,7 +7,8 @@ original (human labels, say) can be joined on them.
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["ImageSet", "cifar10", "digits", "image_folder"]
+from normlib._data_variants import corrupt, hold_out, long_tailed
+
+__all__ = [
+    "ImageSet",
+    "cifar10",
+    "cifar10_jpeg",
+    "corrupt",
+    "digits",
+    "hold_out",
+    "image_folder",
+    "load",
+    "long_tailed",
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -198,6 +211,70 @@ def cifar10(
         _cifar10.CLASSES,
         f"cifar10-{split}",
     )
+
+
+def cifar10_jpeg(split: Literal["train", "test"] = "train", *, root: str | os.PathLike | None = None) -> ImageSet:
+    """CIFAR-10 from a copy in JPEG files, ``<root>/cifar10-jpeg/<split>/<class>/<index>.jpg``, in the original's order.
+
+    Compression has cost such a copy some detail: what is measured on it is close to, but not the same as, what
+    :func:`cifar10` gives.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        root: Folder that holds ``cifar10-jpeg``; by default as in :func:`cifar10`.
+
+    Returns:
+        Images ``(N, 3, 32, 32)``. ``indices`` are ``0 .. N - 1``, the places in the original.
+
+    Raises:
+        ValueError: Unknown ``split``, or a file that cannot be read.
+        FileNotFoundError: The set, or a part of it, is not there; says what was expected where.
+
+    Source: A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009.
+
+    >>> cifar10_jpeg("test", root="not-there")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: expected 10000 images not-there/cifar10-jpeg/test/<class>/<index>.jpg, ...
+    """
+    from normlib import _cifar10
+
+    _check_choice("split", split, tuple(_cifar10.SPLITS))
+    folder = _data_folder(root) / "cifar10-jpeg" / split
+    count = len(_cifar10.SPLITS[split]) * _cifar10.RECORDS_PER_FILE
+    expected = (
+        f"expected {count} images {folder}/<class>/<index>.jpg, where <class> is one of {', '.join(_cifar10.CLASSES)} "
+        f"and <index> the place in the original, 00000 to {count - 1:05d}"
+    )
+    try:
+        images = image_folder(folder, index_from_name=True)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{expected}; {error}") from None
+    if images.classes != _cifar10.CLASSES or not torch.equal(images.indices, torch.arange(count)):
+        first, last = int(images.indices[0]), int(images.indices[-1])
+        found = f"{len(images)} images, {first:05d} to {last:05d}, of {', '.join(images.classes)}"
+        raise FileNotFoundError(f"{expected}; found {found}")
+    return replace(images, name=f"cifar10-jpeg-{split}")
+
+
+def load(name: Literal["digits", "cifar10", "cifar10-jpeg"], split: str = "train") -> ImageSet:
+    """A data set by its name, as experiments name it.
+
+    Args:
+        name: ``"digits"``, ``"cifar10"`` (downloaded if it is not there), or ``"cifar10-jpeg"``.
+        split: ``"train"`` or ``"test"``, as in :func:`digits`, :func:`cifar10` and :func:`cifar10_jpeg`.
+
+    Returns:
+        What the function of that name returns.
+
+    Raises:
+        ValueError: Unknown ``name`` or ``split``.
+
+    >>> load("digits", "test")
+    ImageSet('digits-test': 450 images, 1x8x8, 10 classes)
+    """
+    loaders = {"digits": digits, "cifar10": partial(cifar10, download=True), "cifar10-jpeg": cifar10_jpeg}
+    _check_choice("name", name, tuple(loaders))
+    return loaders[name](split)
 
 
 def image_folder(
