@@ -57,7 +57,7 @@ def run_simclr(settings: dict[str, Any]) -> dict[str, pd.DataFrame]:
             history = fit(
                 model, train, config, augment=augment.TwoViews.digits(), tracker=tracker, on_epoch=evaluate,
                 accelerator="cpu", progress=False,
-            )  # fmt: skip
+            ).steps  # fmt: skip
         frames = {
             "steps": _norms_and_loss(tracker, history),
             "epochs": pd.DataFrame(epochs),
@@ -139,7 +139,7 @@ def _run_intervention(settings: dict[str, Any], change: dict[str, Any], train: d
             history = fit(
                 model, train, config, augment=augment.TwoViews.digits(), tracker=tracker,
                 accelerator="cpu", progress=False,
-            )  # fmt: skip
+            ).steps  # fmt: skip
             loss = history.groupby("epoch")["loss"].mean()
         except FloatingPointError:  # the loss became NaN: nothing is left to train
             pass

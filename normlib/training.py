@@ -1,26 +1,28 @@
-"""SimCLR on one device: the loop, with a tracker and interventions plugged in."""
+"""SimCLR training: one loop for one device or many, with a tracker, interventions and checkpoints plugged in."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor, nn
 
+from normlib import _launch
+from normlib._checkpoints import Checkpoints, differences
+from normlib._optimizers import OPTIMIZERS
+from normlib._progress import Progress
 from normlib._rows import check_contrast, check_number
-from normlib.interventions import weight_decay_groups
-from normlib.losses import Denominator, info_nce
+from normlib._training_run import DivergenceError, History, Run, Stopped, Writer
+from normlib.losses import Denominator
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from normlib.augment import TwoViews
     from normlib.data import ImageSet
     from normlib.tracking import NormTracker
+
+__all__ = ["DivergenceError", "History", "Stopped", "TrainConfig", "fit"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,21 @@ class TrainConfig:
 
     Args:
         epochs: Passes over the images, ≥ 1.
-        batch_size: Images a step, ≥ 2; a last, smaller batch is left out.
+        batch_size: Images a step, of all devices together, ≥ 2; a last, smaller batch is left out.
         lr: Largest step size η, > 0, reached after the warm-up and then lowered along a cosine to 0.
         warmup_epochs: Epochs in which the step size rises linearly, ≥ 0 and below ``epochs``.
-        momentum: Momentum μ of SGD, in [0, 1).
+        optimizer: ``"sgd"``, ``"lars"`` or ``"adamw"``.
+        momentum: Momentum μ of SGD and LARS, β₁ of AdamW, in [0, 1).
+        nesterov: Nesterov's momentum; not with AdamW.
         weight_decay: λ ≥ 0 for matrices and kernels.
         temperature: τ > 0.
         denominator: As in :func:`normlib.losses.info_nce`.
-        precision: As in Lightning Fabric, ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"``, …
+        precision: As in Lightning Fabric, ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"`` (scales the loss), …
+        channels_last: Keep images and kernels in the order that convolutions on GPUs, and many on CPUs, are fastest in.
+        compile: Compile the model with ``torch.compile``.
+        micro_batch_size: Pairs in one forward pass, where a whole batch does not fit into memory; it must divide the
+            images that a device gets. The loss is still that of the whole batch, at the price of a second forward pass.
+            BatchNorm sees one micro-batch at a time. None: all at once.
         seed: Seed of the order of images and of the augmentation.
 
     Raises:
@@ -50,16 +59,21 @@ class TrainConfig:
     batch_size: int = 256
     lr: float = 0.3
     warmup_epochs: float = 2
+    optimizer: Literal["sgd", "lars", "adamw"] = "sgd"
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 1e-6
     temperature: float = 0.5
     denominator: Denominator = "nt-xent"
     precision: str = "32-true"
+    channels_last: bool = False
+    compile: bool = False
+    micro_batch_size: int | None = None
     seed: int = 0
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "seed"):
-            if not isinstance(getattr(self, name), int):
+            if not isinstance(getattr(self, name), int) or isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be an integer, got {getattr(self, name)!r}")
         check_number("epochs", self.epochs, at_least=1)
         check_number("batch_size", self.batch_size, at_least=2, hint="a contrastive loss needs negatives")
@@ -67,11 +81,18 @@ class TrainConfig:
         check_number("warmup_epochs", self.warmup_epochs, at_least=0)
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs = {self.epochs}, got {self.warmup_epochs!r}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         check_number("momentum", self.momentum, at_least=0)
         if self.momentum >= 1:
             raise ValueError(f"momentum must be below 1, got {self.momentum!r}")
+        if self.nesterov and (self.optimizer == "adamw" or self.momentum == 0):
+            raise ValueError("nesterov needs sgd or lars with momentum > 0")
         check_number("weight_decay", self.weight_decay, at_least=0)
         check_contrast(self.temperature, self.denominator)
+        micro = self.micro_batch_size
+        if micro is not None and not (isinstance(micro, int) and 1 <= micro <= self.batch_size):
+            raise ValueError(f"micro_batch_size must be None or in 1..batch_size = {self.batch_size}, got {micro!r}")
 
 
 def fit(
@@ -81,33 +102,52 @@ def fit(
     *,
     augment: TwoViews,
     tracker: NormTracker | None = None,
-    on_epoch: Callable[[int], None] | None = None,
+    on_epoch: Callable[[int], dict[str, float] | None] | None = None,
+    checkpoints: str | Path | None = None,
+    checkpoint_minutes: float = 2.0,
     accelerator: str = "auto",
+    logger: Any = None,
     progress: bool = True,
-) -> pd.DataFrame:
-    """Train ``model`` with SimCLR on one device; the model is changed in place and stays on that device.
+) -> History:
+    """Train ``model`` with SimCLR; the model is changed in place and stays on its device.
 
     Interventions are plugged in around this call: ``cut_initialization(model, c)`` before it,
     ``SimCLR(…, grad_scale=p)`` in the model.
 
+    **Several devices.** Start the script that calls this with ``torchrun --nproc_per_node=8 script.py``; on two
+    machines, with the same command on both, ``torchrun --nnodes=2 --nproc_per_node=8 --rdzv_backend=c10d
+    --rdzv_endpoint=HOST:29500 script.py``. Each process embeds its share of a batch; the loss is that of the whole
+    batch, and so are its gradients. The tracker then holds the rows of all processes (without quantiles). BatchNorm
+    uses the statistics of one device unless the model was converted by
+    ``torch.nn.SyncBatchNorm.convert_sync_batchnorm``.
+
+    **Going on.** With ``checkpoints``, a run that was stopped, killed or cut off goes on where its last checkpoint
+    was: call again with the same arguments. On a CPU the result equals that of the uninterrupted run, bit for bit.
+
     Args:
         model: Maps images ``(N, C, H, W)`` in [0, 1] to embeddings ``(N, D)``.
-        images: Training images; held in the device's memory as uint8.
+        images: Training images; held as uint8 in the device's memory if they fill at most half of it.
         config: Settings of the run.
         augment: Draws the two views of a batch.
         tracker: Norm tracker of ``model``, attached here if it is not; one ``tracker.step`` is called for each
             optimiser step, and gradients come without the loss scale of ``"16-mixed"``.
-        on_epoch: Called with the number of finished epochs, also with 0 before the first: evaluate here. The tracker
-            does not see the forward passes made in it.
+        on_epoch: Called with the number of finished epochs, also with 0 before the first: evaluate here. What it
+            returns, numbers by name, becomes a row of ``epochs``. The tracker does not see its forward passes.
+        checkpoints: Folder for the checkpoints of this run; the last two are kept.
+        checkpoint_minutes: Time between two checkpoints. One is written at the end and on Ctrl-C as well.
         accelerator: Lightning Fabric's name of a device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
-        progress: Show a progress bar with the loss and the time left.
+        logger: A logger of Lightning Fabric, such as its ``TensorBoardLogger``; gets ``lr``, ``loss``, ``norm`` of each
+            step, and what ``on_epoch`` returned.
+        progress: Show a progress bar with loss, norm, pairs per second and the time left.
 
     Returns:
-        One row per step: ``step`` (from 0, as the tracker counts), ``epoch`` (from 1), ``lr``, ``loss``.
+        The history of the whole run, its earlier parts included.
 
     Raises:
-        ValueError: Fewer images than one batch; a precision that Fabric does not know.
-        FloatingPointError: The loss became NaN or infinite; the message names the step.
+        ValueError: Fewer images than one batch; a batch that cannot be shared out; a device that is not there; a
+            folder with checkpoints of another run, with the differences. Nothing is trained or written then.
+        DivergenceError: The loss became NaN or infinite; the message names the step. A ``FloatingPointError``.
+        Stopped: Ctrl-C or SIGTERM, after a checkpoint was written. A ``KeyboardInterrupt``.
 
     Source: Chen et al. 2020 (SimCLR); settings as released with Draganov et al. 2025.
 
@@ -117,87 +157,61 @@ def fit(
     >>> model = SimCLR(digits_encoder(16, 16), projection_head(16, 16, 8))
     >>> config = TrainConfig(epochs=1, warmup_epochs=0, batch_size=512)
     >>> history = fit(model, digits("train"), config, augment=TwoViews.digits(), accelerator="cpu", progress=False)
-    >>> history[["step", "epoch"]].values.tolist()
+    >>> history.steps[["step", "epoch"]].values.tolist()
     [[0, 1], [1, 1]]
     """
-    import pandas as pd
-    from lightning_fabric import Fabric
-    from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
+    _check_shares(model, images, config)
+    saved = _saved_state(model, images, config, checkpoints)
+    fabric = _launch.launch(accelerator, config.precision, logger)
+    run = Run(fabric, model, images, config, augment, tracker, on_epoch, _settings(images, config))
+    if saved is not None:
+        run.load_state_dict(saved)
+    writer = Writer(run, checkpoints, checkpoint_minutes)
+    with Progress(run.total, done=run.step, shown=progress and fabric.is_global_zero) as bar:
+        run.train(writer, bar)
+    return run.history()
 
-    steps_per_epoch = len(images) // config.batch_size
-    if steps_per_epoch == 0:
+
+def _check_shares(model: nn.Module, images: ImageSet, config: TrainConfig) -> None:
+    processes = _launch.processes()
+    if len(images) < config.batch_size:
         raise ValueError(f"images holds {len(images)} images, fewer than batch_size = {config.batch_size}")
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
-    optimizer = torch.optim.SGD(weight_decay_groups(model, config.weight_decay), lr=config.lr, momentum=config.momentum)
-    # The wrapped model calls ``model``: hooks on its submodules, a tracker's among them, keep working.
-    wrapped, optimizer = fabric.setup(model, optimizer)
-    if tracker is not None:
-        tracker.attach()  # no effect on one that is attached
-        # Fabric owns the scaler of "16-mixed"; without it the tracker would report gradients times the loss scale.
-        tracker.grad_scaler = getattr(fabric.strategy.precision, "scaler", None)
-    pixels = images.images.to(fabric.device)
-    generator = torch.Generator().manual_seed(config.seed)
-    rows = []
-    _evaluate(on_epoch, 0, tracker)
-    hidden = {} if progress else {"disable": True}  # no word on it leaves the choice to the variable TQDM_DISABLE
-    with tqdm(total=config.epochs * steps_per_epoch, unit="step", leave=False, **hidden) as bar:
-        for epoch in range(1, config.epochs + 1):
-            model.train()
-            losses = []
-            for batch in _batches(len(images), config.batch_size, generator):
-                lr = _lr_after(len(rows) + len(losses), steps_per_epoch, config)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                views = augment(pixels[batch], generator=generator)
-                losses.append((lr, _step(fabric, wrapped, optimizer, views, config)))
-                if tracker is not None:
-                    tracker.step(images.labels[batch])
-                bar.update()
-            rows += _rows(epoch, len(rows), losses)
-            bar.set_postfix(epoch=epoch, loss=f"{rows[-1]['loss']:.3f}")
-            _evaluate(on_epoch, epoch, tracker)
-    return pd.DataFrame(rows)
-
-
-def _evaluate(on_epoch: Callable[[int], None] | None, epoch: int, tracker: NormTracker | None) -> None:
-    if on_epoch:
-        with tracker.paused() if tracker is not None else nullcontext():  # its forward passes are no training
-            on_epoch(epoch)
-
-
-def _step(fabric, model: nn.Module, optimizer: torch.optim.Optimizer, views: tuple, config: TrainConfig) -> Tensor:
-    """One optimiser step on the two views of a batch; the loss stays on the device."""
-    optimizer.zero_grad(set_to_none=True)
-    z1, z2 = model(torch.cat(views)).chunk(2)  # one forward pass: BatchNorm sees both views together
-    # A diverged loss is found at the end of the epoch, so that a GPU never waits within it.
-    loss = info_nce(z1, z2, config.temperature, denominator=config.denominator, check_finite=False)
-    fabric.backward(loss)
-    optimizer.step()
-    return loss.detach()
-
-
-def _lr_after(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
-    """Step size of the step that follows ``step`` finished ones: linear warm-up, then half a cosine."""
-    warmup, total = config.warmup_epochs * steps_per_epoch, config.epochs * steps_per_epoch
-    if step < warmup:
-        return config.lr * min(1.0, (step + 1) / warmup)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
-
-
-def _batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    order = torch.randperm(n, generator=generator)
-    return (order[start : start + batch_size] for start in range(0, n - batch_size + 1, batch_size))
-
-
-def _rows(epoch: int, done: int, losses: list[tuple[float, Tensor]]) -> list[dict]:
-    """Rows of the history for one epoch; here, once an epoch, the losses are read from the device."""
-    values = torch.stack([loss for _, loss in losses]).tolist()
-    for i, value in enumerate(values):
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss became {value} at step {done + i} (epoch {epoch}); lower lr, or raise warmup_epochs"
-            )
-    return [
-        {"step": done + i, "epoch": epoch, "lr": lr, "loss": value}
-        for i, ((lr, _), value) in enumerate(zip(losses, values, strict=True))
+    if config.batch_size % processes:
+        raise ValueError(f"batch_size = {config.batch_size} cannot be shared out evenly among {processes} processes")
+    share, micro = config.batch_size // processes, config.micro_batch_size
+    if micro is None:
+        return
+    if share % micro:
+        raise ValueError(f"micro_batch_size = {micro} must divide the {share} images that each process gets")
+    random = [
+        name for name, part in model.named_modules() if isinstance(part, nn.modules.dropout._DropoutNd) and part.p
     ]
+    if random:
+        raise ValueError(
+            f"micro_batch_size embeds each image twice and needs the same embedding both times; {', '.join(random)} "
+            "drops at random: set its p to 0, or use whole batches"
+        )
+
+
+def _saved_state(
+    model: nn.Module, images: ImageSet, config: TrainConfig, folder: str | Path | None
+) -> dict[str, Any] | None:
+    """The newest checkpoint in a folder, if it is one of this run."""
+    saved = None if folder is None else Checkpoints(folder).load()
+    if saved is None:
+        return None
+    now = {"settings": _settings(images, config), "model": _shapes(model.state_dict())}
+    before = {"settings": saved["settings"], "model": _shapes(saved["model"])}
+    if other := differences(before, now):
+        lines = "\n  ".join(other)
+        raise ValueError(f"{folder} holds checkpoints of another run; take another folder. What differs:\n  {lines}")
+    return saved
+
+
+def _settings(images: ImageSet, config: TrainConfig) -> dict[str, Any]:
+    """What a run must share with the one that left a checkpoint."""
+    return {"config": asdict(config), "data": images.fingerprint(), "processes": _launch.processes()}
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, str]:
+    return {name: str(tuple(value.shape)) for name, value in state.items()}

@@ -31,7 +31,7 @@ def train(model=None, images=TRAIN, tracker=None, on_epoch=None, augment=None, *
         on_epoch=on_epoch,
         accelerator="cpu",
         progress=False,
-    )
+    ).steps
 
 
 class SameView:

@@ -1,0 +1,44 @@
+"""Ctrl-C and SIGTERM as requests to stop at the next step boundary, where a checkpoint is whole."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class StopRequest:
+    """Whether somebody asked to stop; false until then."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Within this context the first Ctrl-C or SIGTERM is only noted; the second acts as it did before.
+
+    Elsewhere than in the main thread Python delivers no signals, and nothing is changed.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number, frame) -> None:
+        request.asked = True
+        restore()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield request
+    finally:
+        restore()

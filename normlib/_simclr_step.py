@@ -1,0 +1,105 @@
+"""One SimCLR step: embed two views, compare with all negatives of all processes, go backward, step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from normlib.losses import info_nce
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from normlib.training import TrainConfig
+
+
+class SimclrStep:
+    """Steps of one run.
+
+    The loss is that of the whole batch, of all processes and all micro-batches: each embedding meets every other one
+    as a negative. Embeddings are gathered from the other processes with their gradients. Micro-batches are embedded
+    once without gradient; the loss of all of them gives the gradient of each embedding; then each micro-batch is
+    embedded again, and its share of that gradient goes on to the weights. The sum over micro-batches is the gradient
+    of one large batch, which the plain sum of the losses of small batches is not: these lack negatives.
+
+    Args:
+        fabric: Owns devices, precision and processes.
+        model, optimizer: As set up by ``fabric``.
+        config: Settings of the run.
+        unseen: Gives a context in which a tracker counts no forward pass.
+
+    Source: gathering as in Chen et al. 2020 (SimCLR), micro-batches as in Gao et al. 2021 (GradCache).
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        config: TrainConfig,
+        unseen: Callable[[], AbstractContextManager],
+    ):
+        self._fabric = fabric
+        self._model = model
+        self._optimizer = optimizer
+        self._config = config
+        self._unseen = unseen
+        self._backward = self._at_once if config.micro_batch_size is None else self._in_pieces
+
+    def __call__(self, views: tuple[Tensor, Tensor], lr: float) -> Tensor:
+        """One optimiser step; returns loss and mean ‖z‖, shape ``(2,)``, without waiting for the device."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._optimizer.zero_grad(set_to_none=True)
+        result = self._backward(views)
+        self._optimizer.step()
+        return result
+
+    def _at_once(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        z1, z2 = self._embed(views)
+        loss, norm = self._loss(z1, z2)
+        self._fabric.backward(loss)
+        return torch.stack([loss.detach(), norm])
+
+    def _in_pieces(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        pieces = list(zip(*(view.split(self._config.micro_batch_size) for view in views), strict=True))
+        with torch.no_grad(), self._unseen(), _buffers_kept(self._model):
+            embedded = [self._embed(piece) for piece in pieces]
+        z1, z2 = (torch.cat(z).requires_grad_() for z in zip(*embedded, strict=True))
+        loss, norm = self._loss(z1, z2)
+        grads = [grad.split(self._config.micro_batch_size) for grad in torch.autograd.grad(loss, (z1, z2))]
+        for i, (piece, *pull) in enumerate(zip(pieces, *grads, strict=True)):
+            with self._fabric.no_backward_sync(self._model, enabled=i < len(pieces) - 1):
+                terms = [(z * grad).sum() for z, grad in zip(self._embed(piece), pull, strict=True)]
+                self._fabric.backward(sum(terms))
+        return torch.stack([loss.detach(), norm])
+
+    def _embed(self, views: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        x = torch.cat(views)  # one forward pass: BatchNorm sees both views together
+        if self._config.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return self._model(x).chunk(2)
+
+    def _loss(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+        if self._fabric.world_size > 1:
+            # Every process computes the loss of all rows, so the gradients that come back to a row are as many times
+            # too large as there are processes; averaging the weights' gradients over the processes undoes it.
+            z1, z2 = (self._fabric.all_gather(z, sync_grads=True).flatten(0, 1) for z in (z1, z2))
+        norm = torch.cat([z1, z2]).detach().float().norm(dim=1).mean()
+        # A diverged loss is found when the losses are read, so that a GPU never waits within an epoch.
+        config = self._config
+        loss = info_nce(z1, z2, config.temperature, denominator=config.denominator, check_finite=False)
+        return loss, norm.to(loss.dtype)
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Running statistics of BatchNorm are as before at the end: the second pass updates them."""
+    before = [buffer.clone() for buffer in model.buffers()]
+    yield
+    for buffer, value in zip(model.buffers(), before, strict=True):
+        buffer.copy_(value)

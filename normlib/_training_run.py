@@ -1,0 +1,275 @@
+"""A training run: all that changes while a model is trained, when it is saved, and what it leaves behind."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from normlib._batches import Batches
+from normlib._checkpoints import Checkpoints
+from normlib._interrupts import StopRequest, stop_requests
+from normlib._optimizers import learning_rate, make_optimizer
+from normlib._progress import Progress
+from normlib._simclr_step import SimclrStep
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from lightning_fabric import Fabric
+
+    from normlib.augment import TwoViews
+    from normlib.data import ImageSet
+    from normlib.tracking import NormTracker
+    from normlib.training import TrainConfig
+
+STEPS_BETWEEN_TALKS = 16  # of several processes: how often they agree on whether to save or stop
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run left behind.
+
+    Args:
+        steps: One row per step: ``step`` (from 0, as a tracker counts), ``epoch`` (from 1), ``lr``, ``loss``, and
+            ``norm``, the mean ‖z‖ of the batch.
+        epochs: What ``on_epoch`` returned, with the column ``epoch``; without rows if it returned nothing.
+    """
+
+    steps: pd.DataFrame
+    epochs: pd.DataFrame
+
+
+class DivergenceError(FloatingPointError):
+    """The loss became NaN or infinite; ``history`` holds the run up to there."""
+
+    def __init__(self, message: str, history: History):
+        super().__init__(message)
+        self.history = history
+
+
+class Stopped(KeyboardInterrupt):
+    """A run was asked to stop, and saved a checkpoint first; the message says how to go on."""
+
+
+class Run:
+    """All that changes while a model is trained; its state is what a checkpoint holds."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: nn.Module,
+        images: ImageSet,
+        config: TrainConfig,
+        augment: TwoViews,
+        tracker: NormTracker | None,
+        on_epoch: Callable[[int], dict[str, float] | None] | None,
+        settings: dict[str, Any],
+    ):
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(
+            model, name=config.optimizer, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov,
+            weight_decay=config.weight_decay,
+        )  # fmt: skip
+        # What Fabric wraps calls ``model``: hooks on its submodules, a tracker's among them, keep working.
+        wrapped, self._optimizer = fabric.setup(torch.compile(model) if config.compile else model, optimizer)
+        if tracker is not None:
+            tracker.attach()  # no effect on one that is attached
+            # Fabric owns the scaler of "16-mixed"; without it the tracker would report gradients times the loss scale.
+            tracker.grad_scaler = getattr(fabric.strategy.precision, "scaler", None)
+        self._unseen = nullcontext if tracker is None else tracker.paused
+        self._fabric, self._model, self._config, self._settings = fabric, model, config, settings
+        self._tracker, self._on_epoch = tracker, on_epoch
+        self._batches = Batches(
+            images, augment, batch_size=config.batch_size, seed=config.seed, device=fabric.device,
+            rank=fabric.global_rank, processes=fabric.world_size,
+        )  # fmt: skip
+        self._one_step = SimclrStep(fabric, wrapped, self._optimizer, config, self._unseen)
+        self._per_epoch = self._batches.steps_per_epoch
+        self.total = config.epochs * self._per_epoch
+        self._read = torch.empty(0, 2, dtype=torch.float64)  # loss and norm of each step
+        self._unread: list[Tensor] = []  # the same, still on the device
+        self._metrics: list[dict[str, float]] = []
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps made so far."""
+        return len(self._read) + len(self._unread)
+
+    def train(self, writer: Writer, bar: Progress) -> None:
+        """Make the steps that are left."""
+        if self.step == 0:
+            self._evaluate(0)
+        with stop_requests() if writer.on else nullcontext(StopRequest()) as stop:
+            clock = _Clock(self.step)
+            while self.step < self.total:
+                self._model.train()
+                views, labels = self._batches.draw(self.step)
+                self._unread.append(self._one_step(views, self._lr(self.step)))
+                if self._tracker is not None:
+                    self._tracker.step(self._parts(labels))
+                if self.step % self._per_epoch == 0:
+                    self._read_losses()
+                    self._evaluate(self.step // self._per_epoch)
+                bar.advance(self._words(clock) if bar.due() else None)
+                writer.after_step(stop)
+
+    def history(self) -> History:
+        """The run so far as tables."""
+        import pandas as pd
+
+        steps = range(len(self._read))
+        loss, norm = self._read.T.tolist()
+        epoch = [step // self._per_epoch + 1 for step in steps]
+        columns = {"step": steps, "epoch": epoch, "lr": map(self._lr, steps), "loss": loss, "norm": norm}
+        return History(pd.DataFrame({name: list(column) for name, column in columns.items()}), self._metric_table())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only, so that reading a checkpoint runs no code."""
+        self._read_losses()
+        tracker = self._tracker
+        if tracker is not None and self._fabric.world_size > 1:
+            tracker.reduce()
+        mine = {"batches": self._batches.state_dict(), "rng": _random_states(self._fabric.device)}
+        scaler = getattr(self._fabric.strategy.precision, "scaler", None)
+        return {
+            "settings": self._settings,
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": {} if scaler is None else scaler.state_dict(),
+            "tracker": {} if tracker is None else tracker.state_dict(),
+            "processes": _of_all_processes(self._fabric, mine),
+            "read": self._read,
+            "metrics": self._metrics,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict()``."""
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self._fabric.strategy.precision.scaler.load_state_dict(state["scaler"])
+        if self._tracker is not None:
+            self._tracker.load_state_dict(state["tracker"])
+        mine = state["processes"][self._fabric.global_rank]
+        self._batches.load_state_dict(mine["batches"])
+        _set_random_states(mine["rng"], self._fabric.device)
+        self._read, self._metrics = state["read"], state["metrics"]
+
+    def _lr(self, step: int) -> float:
+        warmup = self._config.warmup_epochs * self._per_epoch
+        return learning_rate(step, peak=self._config.lr, warmup_steps=warmup, total_steps=self.total)
+
+    def _parts(self, labels: Tensor) -> Tensor | tuple[Tensor, ...]:
+        micro = self._config.micro_batch_size
+        return labels if micro is None else list(labels.split(micro))
+
+    def _read_losses(self) -> None:
+        """Fetch the losses from the device and look for NaN: here alone, once an epoch, a GPU is waited for."""
+        if not self._unread:
+            return
+        done, new = len(self._read), torch.stack(self._unread).double().cpu()
+        self._read, self._unread = torch.cat([self._read, new]), []
+        for step, (loss, norm) in enumerate(new.tolist(), start=done):
+            if not math.isfinite(loss):
+                self._read = self._read[:step]
+                epoch = step // self._per_epoch + 1
+                message = f"the loss became {loss} at step {step} (epoch {epoch}); lower lr, or raise warmup_epochs"
+                raise DivergenceError(message, self.history())
+            self._fabric.log_dict({"lr": self._lr(step), "loss": loss, "norm": norm}, step)
+
+    def _evaluate(self, epoch: int) -> None:
+        if self._on_epoch is None:
+            return
+        with self._unseen():  # its forward passes are no training
+            metrics = self._on_epoch(epoch)
+        if metrics:
+            row = {name: float(value) for name, value in metrics.items()}
+            self._metrics.append({"epoch": epoch, **row})
+            self._fabric.log_dict(row, self.step)
+
+    def _metric_table(self) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(self._metrics, columns=None if self._metrics else ["epoch"])
+
+    def _words(self, clock: _Clock) -> str:
+        loss, norm = (self._unread[-1] if self._unread else self._read[-1]).tolist()
+        pairs = clock.steps_per_second(self.step) * self._config.batch_size
+        return f"loss {loss:.3f}, ‖z‖ {norm:.3g}, {pairs:,.0f} pairs/s"
+
+
+class _Clock:
+    """Speed since it was started."""
+
+    def __init__(self, step: int):
+        self._step, self._start = step, time.monotonic()
+
+    def steps_per_second(self, step: int) -> float:
+        return (step - self._step) / (time.monotonic() - self._start)
+
+
+class Writer:
+    """Decides when a run is saved, so that all processes save and stop at the same step."""
+
+    def __init__(self, run: Run, folder: str | Path | None, minutes: float):
+        self._run, self._minutes = run, minutes
+        self._store = None if folder is None else Checkpoints(folder)
+        self._saved_at = time.monotonic()
+
+    @property
+    def on(self) -> bool:
+        return self._store is not None
+
+    def after_step(self, stop: StopRequest) -> None:
+        """Save if it is time to, and stop if somebody asked."""
+        run, fabric = self._run, self._run._fabric
+        last = run.step == run.total
+        alone = fabric.world_size == 1
+        if not self.on or not (alone or last or run.step % STEPS_BETWEEN_TALKS == 0):
+            return
+        due = time.monotonic() - self._saved_at >= 60 * self._minutes
+        wanted = torch.tensor([bool(stop), bool(stop) or due or last], dtype=torch.float32)
+        if not alone:
+            wanted = fabric.all_reduce(wanted.to(fabric.device), reduce_op="sum").cpu()
+        if wanted[1]:
+            self._save()
+        if wanted[0] and not last:
+            raise Stopped(
+                f"stopped after step {run.step} of {run.total}; the checkpoint is in {self._store.folder}. "
+                "Run the same call or command again to go on"
+            )
+
+    def _save(self) -> None:
+        state = self._run.state_dict()  # on all processes: some of it is gathered
+        if self._run._fabric.is_global_zero:
+            self._store.save(state, self._run.step)
+        self._saved_at = time.monotonic()
+
+
+def _random_states(device: torch.device) -> dict[str, Tensor]:
+    """Of torch's global generators, from which layers such as Dropout draw."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
+
+
+def _set_random_states(states: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def _of_all_processes(fabric, mine: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each process holds, in order of rank."""
+    if fabric.world_size == 1:
+        return [mine]
+    gathered: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(gathered, mine)
+    return gathered

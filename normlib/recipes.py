@@ -1,0 +1,193 @@
+"""Complete, named SimCLR runs: data, network, interventions and training settings in one printed value."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import nn
+
+from normlib import augment, data, models
+from normlib._rows import check_number
+from normlib.interventions import cut_initialization
+from normlib.training import TrainConfig
+
+if TYPE_CHECKING:
+    from normlib.data import ImageSet
+
+__all__ = ["NETWORKS", "RECIPES", "Recipe", "changed", "named"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone that recipes name: how to build it, its width of features, and which layers a tracker watches."""
+
+    build: Any
+    features: int
+    views: Any
+    layers: tuple[str, ...]
+
+
+_STAGES = tuple(f"backbone.layer{i}" for i in range(1, 5))
+_HEAD = ("backbone", "projector.0", "projector.2")
+NETWORKS = {
+    "resnet18": Network(models.resnet18_cifar, 512, augment.TwoViews.natural, _STAGES + _HEAD),
+    "narrow_resnet": Network(models.narrow_resnet, 128, augment.TwoViews.natural, _STAGES + _HEAD),
+    "digits": Network(
+        lambda seed: models.digits_encoder(64, 128, seed=seed),
+        128,
+        augment.TwoViews.digits,
+        ("backbone.0", "backbone.2", "backbone.5", "projector.0", "projector.2"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run of SimCLR. ``print`` shows all of it; equal recipes make equal runs on a CPU.
+
+    Args:
+        data: A name for :func:`normlib.data.load`.
+        network: A key of ``NETWORKS``.
+        projector: Width between the projector's two layers, and D, the dimension of the embeddings.
+        cut: Cut-initialization's c > 0: all weights are divided by it before training; 1 changes nothing.
+        grad_scale: GradScale power p ≥ 0; 0 changes nothing.
+        held_out: Classes that are not trained on.
+        tail_ratio: Long-tailed training images: each class has this many times fewer images than the one before it,
+            > 1; None keeps all.
+        tail_order: Classes from the commonest to the rarest; None is the order of their numbers.
+        sync_batchnorm: With several GPUs, let BatchNorm use the statistics of all of them.
+        train: Settings of the training loop; its seed is also that of the initial weights.
+
+    Raises:
+        ValueError: A value is out of its range; the message names it.
+
+    >>> RECIPES["paper"].train.lr
+    0.36
+    """
+
+    data: str = "cifar10"
+    network: Literal["resnet18", "narrow_resnet", "digits"] = "resnet18"
+    projector: tuple[int, int] = (128, 128)
+    cut: float = 1.0
+    grad_scale: float = 0.0
+    held_out: tuple[int, ...] = ()
+    tail_ratio: float | None = None
+    tail_order: tuple[int, ...] | None = None
+    sync_batchnorm: bool = False
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self):
+        if self.network not in NETWORKS:
+            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}")
+        if len(self.projector) != 2 or not all(isinstance(width, int) and width > 0 for width in self.projector):
+            raise ValueError(f"projector must be two widths above 0, got {self.projector!r}")
+        check_number("cut", self.cut, above=0)
+        check_number("grad_scale", self.grad_scale, at_least=0)
+        if self.tail_ratio is not None:
+            check_number("tail_ratio", self.tail_ratio, above=1)
+
+    def __str__(self) -> str:
+        settings = asdict(self)
+        train = settings.pop("train")
+        width = max(map(len, settings | train))
+        return "\n".join(f"{name:{width}}  {value}" for name, value in (settings | train).items())
+
+    def model(self) -> models.SimCLR:
+        """The untrained network, with its interventions.
+
+        >>> RECIPES["digits"].model().grad_scale
+        Identity()
+        """
+        network, seed = NETWORKS[self.network], self.train.seed
+        head = models.projection_head(network.features, *self.projector, seed=seed)
+        model = models.SimCLR(network.build(seed=seed), head, grad_scale=self.grad_scale)
+        model = model if self.cut == 1 else cut_initialization(model, self.cut)
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.sync_batchnorm else model
+
+    def views(self) -> augment.TwoViews:
+        """What draws the two views of a batch."""
+        return NETWORKS[self.network].views()
+
+    def layers(self) -> tuple[str, ...]:
+        """The layers that a norm tracker watches; the last puts out the embedding."""
+        return NETWORKS[self.network].layers
+
+    def images(self) -> ImageSet:
+        """The training images: of the seen classes, and with the long tail, if that is asked for.
+
+        >>> len(changed(RECIPES["digits"], {"held_out": (0, 1)}).images())
+        1078
+        """
+        images = data.load(self.data, "train")
+        if self.tail_ratio is not None:
+            largest = int(images.labels.bincount().min())
+            options = {"order": self.tail_order, "seed": self.train.seed}
+            images = data.long_tailed(images, largest=largest, ratio=self.tail_ratio, **options)
+        return data.hold_out(images, self.held_out)[0] if self.held_out else images
+
+
+RECIPES = {
+    # As released with the paper; its rate of 0.6 is applied as 0.36, since the code multiplies the rate by itself.
+    "paper": Recipe(
+        train=TrainConfig(
+            epochs=512, batch_size=512, lr=0.36, warmup_epochs=10, precision="bf16-mixed", channels_last=True
+        ),
+    ),
+    # fp16: a T4 has no bfloat16 units.
+    "colab_t4": Recipe(
+        train=TrainConfig(
+            epochs=20, batch_size=512, lr=0.36, warmup_epochs=2, precision="16-mixed", channels_last=True
+        ),
+    ),
+    "cpu": Recipe(
+        network="narrow_resnet",
+        train=TrainConfig(epochs=16, batch_size=256, lr=0.2, warmup_epochs=1, channels_last=True),
+    ),
+    "digits": Recipe(
+        data="digits",
+        network="digits",
+        projector=(128, 64),
+        train=TrainConfig(epochs=100, batch_size=256, lr=0.1),
+    ),
+}
+
+
+def named(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: There is none; those that are there are listed.
+
+    >>> named("cpu").network
+    'narrow_resnet'
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {name!r}")
+    return RECIPES[name]
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe with some settings changed, those of ``train`` by their own names.
+
+    Args:
+        recipe: Where to start.
+        changes: New values by name, for example ``{"lr": 0.1, "cut": 3}``.
+
+    Raises:
+        ValueError: A name that is no setting; the nearest ones are named. Or a value that is out of range.
+
+    >>> changed(RECIPES["cpu"], {"lr": 0.1, "cut": 3}).train.lr
+    0.1
+    """
+    own = {each.name for each in fields(Recipe)} - {"train"}
+    inner = {each.name for each in fields(TrainConfig)}
+    for name in changes:
+        if name not in own | inner:
+            near = difflib.get_close_matches(name, own | inner, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"unknown setting {name!r}; {hint}Settings are {', '.join(sorted(own | inner))}")
+    train = replace(recipe.train, **{name: value for name, value in changes.items() if name in inner})
+    return replace(recipe, train=train, **{name: value for name, value in changes.items() if name in own})

@@ -1,0 +1,140 @@
+"""Several processes, and micro-batches, train as one process with the whole batch does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from normlib import data
+from normlib.models import SimCLR, digits_encoder, projection_head
+from normlib.tracking import NormTracker
+from normlib.training import TrainConfig, fit
+
+IMAGES = data.digits("train").subset(torch.arange(192))
+
+
+class TwoFixedViews:
+    """Views without chance: every process can make its share alone."""
+
+    def __init__(self, dtype=torch.float64):
+        self.dtype = dtype
+
+    def __call__(self, images, generator=None):
+        x = images.to(self.dtype) / 255
+        return x, x.flip(3)
+
+
+def run(micro_batch_size=None, epochs=2, checkpoints=None, **options):
+    """Six steps of plain SGD in float64 on a network without BatchNorm: loss, weights and norms by step."""
+    model = SimCLR(digits_encoder(8, 16), projection_head(16, 16, 8), **options).double()
+    config = TrainConfig(
+        epochs=epochs, batch_size=64, lr=0.3, warmup_epochs=0, momentum=0, precision="64-true",
+        micro_batch_size=micro_batch_size,
+    )  # fmt: skip
+    tracker = NormTracker(model, ["backbone.5", "projector.2"], per_class=True, gradients=True, num_classes=10)
+    history = fit(
+        model, IMAGES, config, augment=TwoFixedViews(), tracker=tracker, accelerator="cpu", progress=False,
+        checkpoints=checkpoints, checkpoint_minutes=0,
+    )  # fmt: skip
+    frame = tracker.reduce().to_frame()
+    frame = frame[~frame["statistic"].str.contains("q")].reset_index(drop=True)
+    return {"steps": history.steps, "norms": frame, "weights": [p.detach().clone() for p in model.parameters()]}
+
+
+def torchrun(processes, folder, *arguments):
+    """Run this file in several processes; returns what the first saved."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    root = str(Path(__file__).resolve().parents[1])
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    done = subprocess.run(
+        [*command, __file__, str(folder), *arguments], capture_output=True, text=True, timeout=300, env=env
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(folder / "result.pt", weights_only=False)
+
+
+def assert_same_run(one, other, tolerance=1e-9):
+    for column in ("lr", "loss", "norm"):
+        assert one["steps"][column].tolist() == pytest.approx(other["steps"][column].tolist(), rel=tolerance)
+    for a, b in zip(one["weights"], other["weights"], strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+    keys = ["step", "layer", "class", "statistic"]
+    assert one["norms"][keys].equals(other["norms"][keys])
+    assert one["norms"]["value"].tolist() == pytest.approx(other["norms"]["value"].tolist(), rel=1e-6, abs=1e-9)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return run()
+
+
+def test_two_processes_equal_one(alone, tmp_path):
+    """Loss, gradients (through the weights after each step) and norm statistics."""
+    assert_same_run(torchrun(2, tmp_path), alone)
+
+
+def test_two_processes_with_micro_batches_and_checkpoints_equal_one(alone, tmp_path):
+    together = torchrun(2, tmp_path, "8", str(tmp_path / "checkpoints"))
+    assert_same_run(together, alone)
+    assert [path.name for path in (tmp_path / "checkpoints").glob("*.pt")] == ["step-00000006.pt"]
+
+
+@pytest.mark.parametrize("micro", [1, 16, 32, 64])
+def test_micro_batches_equal_the_whole_batch(alone, micro):
+    assert_same_run(run(micro_batch_size=micro), alone)
+
+
+def test_micro_batches_with_grad_scale_equal_the_whole_batch():
+    assert_same_run(run(micro_batch_size=16, grad_scale=1.0), run(grad_scale=1.0))
+
+
+def test_small_batches_alone_are_another_loss(alone):
+    """What micro-batches would give if their losses were simply added: too few negatives."""
+    first = alone["steps"]["loss"][0]
+    assert first > torch.log(torch.tensor(2.0 * 64 - 1)) - 0.5
+    config = TrainConfig(epochs=1, batch_size=16, warmup_epochs=0, lr=1e-9, precision="64-true")
+    model = SimCLR(digits_encoder(8, 16), projection_head(16, 16, 8)).double()
+    small = fit(model, IMAGES, config, augment=TwoFixedViews(), accelerator="cpu", progress=False).steps["loss"]
+    assert small.max() < first - 1
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_refused(tmp_path):
+    run(checkpoints=tmp_path)
+    with pytest.raises(AssertionError, match=r"processes: 1 in the run directory, 2 now"):
+        torchrun(2, tmp_path, "None", str(tmp_path))
+
+
+def test_shares_that_do_not_come_out_even_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match="batch_size = 64 cannot be shared out evenly among 3 processes"):
+        run()
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    with pytest.raises(ValueError, match="micro_batch_size = 24 must divide the 64 images"):
+        run(micro_batch_size=24)
+
+
+def test_micro_batches_of_a_model_that_drops_at_random_are_refused():
+    model = SimCLR(torch.nn.Sequential(digits_encoder(8, 16), torch.nn.Dropout(0.1)), projection_head(16, 16, 8))
+    config = TrainConfig(batch_size=64, micro_batch_size=32)
+    with pytest.raises(ValueError, match=r"backbone\.1 drops at random"):
+        fit(model, IMAGES, config, augment=TwoFixedViews(), accelerator="cpu", progress=False)
+
+
+def test_micro_batches_leave_running_statistics_as_one_pass_would():
+    """Momentum None averages over passes: a second count of the same pass would show."""
+    norm = torch.nn.BatchNorm1d(16, momentum=None)
+    model = SimCLR(torch.nn.Sequential(digits_encoder(8, 16), norm), projection_head(16, 16, 8))
+    config = TrainConfig(epochs=1, batch_size=64, warmup_epochs=0, micro_batch_size=32)
+    fit(model, IMAGES, config, augment=TwoFixedViews(torch.float32), accelerator="cpu", progress=False)
+    assert norm.num_batches_tracked == 3 * 2
+
+
+if __name__ == "__main__":
+    target, micro, checkpoints = Path(sys.argv[1]), *[*sys.argv[2:], None, None][:2]
+    outcome = run(micro_batch_size=int(micro) if micro not in (None, "None") else None, checkpoints=checkpoints)
+    if torch.distributed.get_rank() == 0:
+        torch.save(outcome, target / "result.pt")
