@@ -1,7 +1,9 @@
-"""What a representation is good for: nearest neighbours, few labels, a linear probe.
+"""What a representation is good for: nearest neighbours, few labels, a linear probe, the distance from what is known.
 
 All scores take features as given and train no network, so nothing here can change the model that is judged.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +12,16 @@ from torch import Tensor, nn
 from normlib._rows import check_floating, directions_and_inverse_norms, kind_of, widened
 from normlib.data import ImageSet
 
-__all__ = ["embed", "knn", "linear_probe", "nearest_few_label"]
+__all__ = [
+    "NeighbourScores",
+    "embed",
+    "knn",
+    "linear_probe",
+    "mahalanobis",
+    "nearest_few_label",
+    "neighbour_scores",
+    "probe_logits",
+]
 
 BLOCK_ELEMENTS = 2**25  # similarities in memory at once: 128 MiB in float32
 
@@ -57,7 +68,16 @@ def embed(model: nn.Module, images: ImageSet | Tensor, *, batch_size: int = 1024
     return torch.cat(features), torch.cat(embeddings)
 
 
-def knn(
+class NeighbourScores(NamedTuple):
+    """What each query's nearest neighbours say of it; see :func:`neighbour_scores`."""
+
+    predicted: Tensor
+    margin: Tensor
+    kth_distance: Tensor
+
+
+@torch.no_grad()
+def neighbour_scores(
     bank: Tensor,
     bank_labels: Tensor,
     queries: Tensor,
@@ -66,8 +86,8 @@ def knn(
     temperature: float = 0.1,
     n_classes: int | None = None,
     exclude_self: bool = False,
-) -> Tensor:
-    """Label that each query's K nearest neighbours in the bank vote for, weighted by exp(cos φ / τ).
+) -> NeighbourScores:
+    """Vote of each query's K nearest neighbours in the bank, weighted by exp(cos φ / τ), and how far the K-th is.
 
     Only directions count; a zero row has cosine 0 with everything. Classes with equal votes: the smaller label wins.
     Which of several equally near rows is the K-th neighbour is left open. Queries are compared in blocks, so memory is
@@ -84,7 +104,9 @@ def knn(
             point scored in the bank that holds it mostly finds itself.
 
     Returns:
-        Predicted labels, int64, shape ``(M,)``.
+        Three tensors of shape ``(M,)`` on the device of the queries. ``predicted``: the label with the largest vote,
+        int64. ``margin``: its share of the whole vote less that of the runner-up, in 0..1. ``kth_distance``: 1 - cos φ
+        to the K-th neighbour, in 0..2; large where the bank knows nothing alike.
 
     Raises:
         TypeError: Features are not floats, or labels not integers.
@@ -92,11 +114,13 @@ def knn(
             label is outside ``0 .. C - 1``, or ``exclude_self`` is asked for with other queries than the bank.
 
     Source: Wu et al. 2018 (instance discrimination); k = 200 and τ = 0.1 as in the code released with Draganov et al.
-    2025.
+    2025. The distance as a score for novelty: Sun et al. 2022.
 
     >>> bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.1, 5.0]])
-    >>> knn(bank, torch.tensor([0, 1, 1]), torch.tensor([[9.0, 1.0], [0.0, 0.2]]), k=1)
-    tensor([0, 1])
+    >>> queries = torch.tensor([[9.0, 1.0], [0.0, 0.2]])
+    >>> scores = neighbour_scores(bank, torch.tensor([0, 1, 1]), queries, k=2, temperature=1)
+    >>> scores.predicted, scores.margin, scores.kth_distance.round(decimals=2)
+    (tensor([0, 1]), tensor([0.4068, 1.0000]), tensor([0.8700, 0.0000]))
     """
     _check_labelled(bank, bank_labels, queries)
     classes = int(bank_labels.max()) + 1 if n_classes is None else n_classes
@@ -106,12 +130,10 @@ def knn(
         raise ValueError(f"temperature must be above 0, got {temperature}")
     if exclude_self and not (bank.shape == queries.shape and torch.equal(bank, queries)):
         raise ValueError("exclude_self=True needs queries to be the bank itself, row by row; got other values")
-    available = len(bank) - exclude_self
-    if not 1 <= k <= available:
-        raise ValueError(f"k must be in 1..{available}, the neighbours that the bank offers each query, got {k}")
+    check_k(k, len(bank) - exclude_self)
     u, labels = directions_and_inverse_norms(bank)[0], bank_labels.to(bank.device, torch.int64)
     rows = max(1, BLOCK_ELEMENTS // len(bank))
-    predictions = []
+    blocks = []
     for start in range(0, len(queries), rows):
         cosines = directions_and_inverse_norms(queries[start : start + rows])[0] @ u.T
         if exclude_self:
@@ -121,8 +143,35 @@ def knn(
             (nearest - nearest[:, :1]) / temperature
         ).exp()  # relative to the nearest: no overflow, the same vote
         votes = weights.new_zeros(len(weights), classes).scatter_add_(1, labels[places], weights)
-        predictions.append(votes.argmax(1))
-    return torch.cat(predictions)
+        winner = votes.argmax(1, keepdim=True)
+        lead = votes.gather(1, winner)[:, 0] - votes.scatter(1, winner, 0).amax(1)
+        blocks.append((winner[:, 0], lead / votes.sum(1), (1 - nearest[:, -1]).clamp(min=0)))
+    return NeighbourScores(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))
+
+
+def knn(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    *,
+    k: int = 200,
+    temperature: float = 0.1,
+    n_classes: int | None = None,
+    exclude_self: bool = False,
+) -> Tensor:
+    """Label that each query's K nearest neighbours in the bank vote for: ``predicted`` of :func:`neighbour_scores`.
+
+    Arguments and errors are those of :func:`neighbour_scores`.
+
+    Returns:
+        Predicted labels, int64, shape ``(M,)``.
+
+    >>> bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.1, 5.0]])
+    >>> knn(bank, torch.tensor([0, 1, 1]), torch.tensor([[9.0, 1.0], [0.0, 0.2]]), k=1)
+    tensor([0, 1])
+    """
+    options = {"k": k, "temperature": temperature, "n_classes": n_classes, "exclude_self": exclude_self}
+    return neighbour_scores(bank, bank_labels, queries, **options).predicted
 
 
 def nearest_few_label(
@@ -180,38 +229,115 @@ def nearest_few_label(
     return accuracies
 
 
-def linear_probe(bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, *, seed: int = 0) -> float:
-    """Test accuracy of logistic regression on frozen features, each feature standardised on the bank.
+def probe_logits(bank: Tensor, bank_labels: Tensor, queries: Tensor) -> Tensor:
+    """Logits of logistic regression on frozen features, each feature standardised on the bank.
+
+    The largest logit names the predicted class; ``softmax`` gives its probability, and ``logsumexp`` the negative free
+    energy, which is high for what looks familiar (Liu et al. 2020).
 
     Args:
         bank: Features to fit on, shape ``(B, F)``.
         bank_labels: Their classes, shape ``(B,)``, of two classes or more.
         queries: Features to score, shape ``(M, F)``.
-        query_labels: Their classes, shape ``(M,)``.
-        seed: scikit-learn's ``random_state``; its default solver uses no randomness.
 
     Returns:
-        Share of queries whose class is predicted, in 0..1.
+        Logits, float32 (float64 for float64 features), shape ``(M, C)``, on the CPU, where C is the largest label in
+        the bank plus one; -inf for a class that the bank lacks. Of two classes alone, each has half the log-odds.
 
     Raises:
         TypeError: Features are not floats, or labels not integers.
         ValueError: Shapes do not fit, values are not finite, or the bank holds one class only.
 
     >>> x = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]])
-    >>> linear_probe(x, torch.tensor([0, 0, 1, 1]), x, torch.tensor([0, 0, 1, 0]))
-    0.75
+    >>> probe_logits(x, torch.tensor([0, 0, 2, 2]), x).argmax(1)
+    tensor([0, 0, 2, 2])
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     _check_labelled(bank, bank_labels, queries)
-    _check_labels("query_labels", query_labels, len(queries))
     if len(bank_labels.unique()) < 2:
         raise ValueError(f"bank_labels must hold two classes or more, got only class {int(bank_labels[0])}")
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
-    probe.fit(widened(bank.detach()).cpu().numpy(), bank_labels.cpu().numpy())
-    return float(probe.score(widened(queries.detach()).cpu().numpy(), query_labels.cpu().numpy()))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    probe.fit(_array(bank), bank_labels.cpu().numpy())
+    scores = probe.decision_function(_array(queries))
+    if scores.ndim == 1:
+        scores = np.stack([-scores / 2, scores / 2], axis=1)
+    logits = np.full((len(scores), int(probe.classes_.max()) + 1), -np.inf, dtype=scores.dtype)
+    logits[:, probe.classes_] = scores
+    return torch.from_numpy(logits)
+
+
+def linear_probe(bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor) -> float:
+    """Test accuracy of logistic regression on frozen features: of the largest of :func:`probe_logits`.
+
+    Args:
+        bank: Features to fit on, shape ``(B, F)``.
+        bank_labels: Their classes, shape ``(B,)``, of two classes or more.
+        queries: Features to score, shape ``(M, F)``.
+        query_labels: Their classes, shape ``(M,)``.
+
+    Returns:
+        Share of queries whose class is predicted, in 0..1.
+
+    Raises:
+        TypeError: As :func:`probe_logits`.
+        ValueError: As :func:`probe_logits`.
+
+    >>> x = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]])
+    >>> linear_probe(x, torch.tensor([0, 0, 1, 1]), x, torch.tensor([0, 0, 1, 0]))
+    0.75
+    """
+    _check_labelled(bank, bank_labels, queries)
+    _check_labels("query_labels", query_labels, len(queries))
+    predicted = probe_logits(bank, bank_labels, queries).argmax(1)
+    return (predicted == query_labels.cpu()).double().mean().item()
+
+
+def mahalanobis(bank: Tensor, bank_labels: Tensor, queries: Tensor) -> Tensor:
+    """Distance of each query to the nearest class mean, in units of the scatter within classes.
+
+    One covariance is shared by all classes. It is Ledoit and Wolf's, shrunk towards equal variance in all directions
+    just as far as the size of the bank calls for: it can be inverted even where features are constant or redundant, so
+    that a query which leaves the subspace of the bank is far away. The distance depends on the features' units.
+
+    Args:
+        bank: Labelled features, shape ``(B, F)``.
+        bank_labels: Their classes, shape ``(B,)``.
+        queries: Features to score, shape ``(M, F)``.
+
+    Returns:
+        Distances, float64, shape ``(M,)``, on the CPU; high where the bank knows nothing alike.
+
+    Raises:
+        TypeError: Features are not floats, or labels not integers.
+        ValueError: Shapes do not fit, values are not finite, or the rows of a class hardly differ.
+
+    Source: Lee et al. 2018, with the covariance of Ledoit & Wolf 2004.
+
+    >>> bank = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
+    >>> mahalanobis(bank, torch.tensor([0, 0, 0, 0]), torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+    tensor([0.0000, 7.0711], dtype=torch.float64)
+    """
+    from scipy.spatial.distance import cdist
+    from sklearn.covariance import LedoitWolf
+
+    _check_labelled(bank, bank_labels, queries)
+    rows, (_, places) = _array(bank.double()), np.unique(bank_labels.cpu().numpy(), return_inverse=True)
+    means = np.stack([rows[places == place].mean(0) for place in range(places.max() + 1)])
+    residuals = rows - means[places]
+    scatter = LedoitWolf(assume_centered=True).fit(residuals)
+    if np.linalg.matrix_rank(scatter.covariance_) < len(scatter.covariance_):
+        raise ValueError(f"bank must hold enough different rows of a class to measure scatter by, got {len(bank)} rows")
+    whiten = np.linalg.cholesky(scatter.precision_)
+    return torch.from_numpy(cdist(_array(queries.double()) @ whiten, means @ whiten).min(1))
+
+
+def check_k(k: int, available: int) -> None:
+    """Refuse more neighbours than there are, or none."""
+    if not 1 <= k <= available:
+        raise ValueError(f"k must be in 1..{available}, the neighbours that the bank offers each query, got {k}")
 
 
 def _outputs(model: nn.Module, batch: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,6 +355,10 @@ def _outputs(model: nn.Module, batch: Tensor, like: Tensor) -> tuple[Tensor, Ten
         if output.ndim != 2 or len(output) != len(x):
             raise ValueError(f"model must give {name} of shape ({len(x)}, ·), got {tuple(output.shape)}")
     return features.float().cpu(), embeddings.float().cpu()
+
+
+def _array(features: Tensor) -> np.ndarray:
+    return widened(features.detach()).cpu().numpy()
 
 
 def _check_labelled(bank: Tensor, bank_labels: Tensor, queries: Tensor) -> None:

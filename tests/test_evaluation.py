@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -253,6 +254,60 @@ def test_n_classes_does_not_change_the_vote():
     assert torch.equal(evaluation.knn(BANK, LABELS, BANK, k=3, n_classes=50), evaluation.knn(BANK, LABELS, BANK, k=3))
 
 
+# --- neighbour_scores ---
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.1), (5, 0.1), (200, 0.1), (200, 0.02), (1347, 1.0)])
+def test_neighbour_scores_equal_scikit_learn_on_digits(raw_digits, k, temperature):
+    bank, labels, queries, _ = raw_digits
+    peer = KNeighborsClassifier(k, metric="cosine", weights=lambda distance: np.exp((1 - distance) / temperature))
+    shares = np.sort(peer.fit(bank.numpy(), labels.numpy()).predict_proba(queries.numpy()))
+    distances, _ = peer.kneighbors(queries.numpy())
+    scores = evaluation.neighbour_scores(bank, labels, queries, k=k, temperature=temperature)
+    np.testing.assert_allclose(scores.margin, shares[:, -1] - shares[:, -2], atol=1e-9)
+    np.testing.assert_allclose(scores.kth_distance, distances[:, -1], atol=1e-9)
+    assert torch.equal(scores.predicted, evaluation.knn(bank, labels, queries, k=k, temperature=temperature))
+
+
+def test_neighbour_scores_of_the_bank_leave_each_row_out(raw_digits):
+    bank, labels, _, _ = raw_digits
+    bank, labels = bank[:60], labels[:60]
+    scores = evaluation.neighbour_scores(bank, labels, bank, k=5, exclude_self=True)
+    for row in range(60):
+        others = torch.arange(60) != row
+        alone = evaluation.neighbour_scores(bank[others], labels[others], bank[row : row + 1], k=5)
+        assert scores.predicted[row] == alone.predicted[0]
+        assert scores.margin[row].item() == pytest.approx(alone.margin[0].item())
+        assert scores.kth_distance[row].item() == pytest.approx(alone.kth_distance[0].item())
+
+
+def test_blocks_do_not_show_in_margins_and_distances(raw_digits, monkeypatch):
+    bank, labels, queries, _ = raw_digits
+    expected = evaluation.neighbour_scores(bank, labels, queries)
+    monkeypatch.setattr(evaluation, "BLOCK_ELEMENTS", 7 * len(bank))
+    for ours, theirs in zip(evaluation.neighbour_scores(bank, labels, queries), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_margins_and_distances_at_their_ends():
+    bank = torch.tensor([[1.0, 0.0], [2.0, 0.0], [-1.0, 0.0], [0.0, 3.0]])
+
+    def ask(labels, query, k):
+        return evaluation.neighbour_scores(bank, torch.tensor(labels), torch.tensor([query]), k=k, temperature=1)
+
+    same = ask([0, 0, 0, 0], [1.0, 0.0], 4)  # one class: no runner-up
+    assert (same.margin.item(), same.kth_distance.item()) == (1, 2)
+    tied = ask([1, 2, 0, 0], [5.0, 0.0], 2)
+    assert (tied.predicted.item(), tied.margin.item(), tied.kth_distance.item()) == (1, 0, 0)
+    assert ask([1, 2, 0, 0], [0.0, 0.0], 4).kth_distance.item() == 1  # a zero row is at right angles to all
+
+
+def test_neighbour_scores_keep_no_graph_of_features_that_need_gradients():
+    bank = normal(20, 4).requires_grad_()
+    scores = evaluation.neighbour_scores(bank, torch.arange(20) % 3, bank, k=3)
+    assert not any(score.requires_grad for score in scores)
+
+
 # --- nearest_few_label ---
 
 
@@ -354,3 +409,111 @@ def test_linear_probe_refuses(change, error, message):
     arguments = {"bank": BANK, "bank_labels": LABELS, "queries": BANK, "query_labels": LABELS} | change
     with pytest.raises(error, match=message):
         evaluation.linear_probe(**arguments)
+
+
+# --- probe_logits ---
+
+
+def test_probe_logits_equal_scikit_learns(raw_digits):
+    bank, labels, queries, query_labels = raw_digits
+    scaler = StandardScaler().fit(bank.numpy())
+    peer = LogisticRegression(max_iter=1000).fit(scaler.transform(bank.numpy()), labels.numpy())
+    logits = evaluation.probe_logits(bank, labels, queries)
+    expected = peer.predict_proba(scaler.transform(queries.numpy()))
+    np.testing.assert_allclose(logits.softmax(1), expected, atol=1e-9)
+    accuracy = (logits.argmax(1) == query_labels).double().mean().item()
+    assert accuracy == evaluation.linear_probe(*raw_digits)
+
+
+def test_probe_logits_have_a_column_for_each_label_and_none_for_classes_that_the_bank_lacks(raw_digits):
+    bank, labels, queries, _ = raw_digits
+    seen = (labels != 3) & (labels != 9)
+    logits = evaluation.probe_logits(bank[seen], labels[seen], queries)
+    assert logits.shape == (450, 9)
+    assert (logits[:, 3] == -torch.inf).all()
+    present = [0, 1, 2, 4, 5, 6, 7, 8]
+    renamed = torch.tensor([present.index(label) for label in labels[seen].tolist()])
+    torch.testing.assert_close(logits[:, present], evaluation.probe_logits(bank[seen], renamed, queries))
+
+
+def test_probe_logits_of_two_classes_are_half_the_log_odds_each():
+    bank, labels = normal(40, 3), torch.arange(40) % 2
+    logits = evaluation.probe_logits(bank, 2 * labels, bank)  # labels 0 and 2
+    scaler = StandardScaler().fit(bank.numpy())
+    peer = LogisticRegression(max_iter=1000).fit(scaler.transform(bank.numpy()), labels.numpy())
+    expected = peer.predict_proba(scaler.transform(bank.numpy()))
+    np.testing.assert_allclose(logits.softmax(1)[:, [0, 2]], expected, atol=1e-12)
+    torch.testing.assert_close(logits[:, 0], -logits[:, 2])
+
+
+def test_probe_logits_refuse_what_linear_probe_refuses():
+    with pytest.raises(ValueError, match="two classes or more, got only class 1"):
+        evaluation.probe_logits(BANK, torch.ones(6, dtype=torch.int64), BANK)
+    with pytest.raises(ValueError, match="queries must be finite; row 0 is not"):
+        evaluation.probe_logits(BANK, LABELS, BANK / 0)
+
+
+# --- mahalanobis ---
+
+
+def reference_mahalanobis(bank, labels, queries):
+    """One query and one class at a time, with the covariance matrix inverted."""
+    means = {label: bank[labels == label].mean(0) for label in labels.unique().tolist()}
+    residuals = torch.stack([row - means[label] for row, label in zip(bank, labels.tolist(), strict=True)])
+    inverse = np.linalg.inv(LedoitWolf(assume_centered=True).fit(residuals.numpy()).covariance_)
+    return [
+        min(float((d := (query - mean).numpy()) @ inverse @ d) for mean in means.values()) ** 0.5 for query in queries
+    ]
+
+
+def test_mahalanobis_equals_a_plain_loop(raw_digits):
+    bank, labels, queries, _ = raw_digits
+    expected = reference_mahalanobis(bank, labels, queries[:50])
+    np.testing.assert_allclose(evaluation.mahalanobis(bank, labels, queries[:50]), expected, rtol=1e-8)
+
+
+def test_mahalanobis_measures_in_standard_deviations_within_classes():
+    deviations = torch.tensor([1.0, 10.0], dtype=torch.float64)
+    means = torch.tensor([[0.0, 0.0], [300.0, 0.0]], dtype=torch.float64)  # far apart: no part of the scatter within
+    labels = torch.arange(40_000) % 2
+    bank = means[labels] + deviations * normal(40_000, 2)
+    queries = torch.tensor([[3.0, 0.0], [0.0, 30.0], [300.0, -40.0], [150.0, 0.0]], dtype=torch.float64)
+    distances = evaluation.mahalanobis(bank, 5 * labels, queries)
+    torch.testing.assert_close(distances, torch.tensor([3.0, 3.0, 4.0, 150.0]).double(), rtol=0.02, atol=0)
+
+
+def test_mahalanobis_sees_what_leaves_the_subspace_of_the_bank(raw_digits):
+    bank, labels, queries, _ = raw_digits
+    dead = (bank == 0).all(0).nonzero().flatten()
+    assert len(dead) > 0
+    lit = queries.clone()
+    lit[:, dead] = 255
+    assert (evaluation.mahalanobis(bank, labels, lit) > evaluation.mahalanobis(bank, labels, queries) + 1).all()
+
+
+def test_mahalanobis_takes_float32_and_half_precision():
+    bank, labels = normal(200, 5), torch.arange(200) % 3
+    expected = evaluation.mahalanobis(bank.half().double(), labels, bank.half().double())
+    torch.testing.assert_close(evaluation.mahalanobis(bank.half(), labels, bank.half()), expected)
+    torch.testing.assert_close(
+        evaluation.mahalanobis(bank.float(), labels, bank.float()),
+        evaluation.mahalanobis(bank, labels, bank),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"bank_labels": torch.arange(6)}, ValueError, "enough different rows of a class .* got 6 rows"),
+        ({"bank": BANK * 0}, ValueError, "enough different rows of a class"),
+        ({"queries": BANK[:, :2]}, ValueError, r"queries must have shape \(rows, 3\) like bank"),
+        ({"bank": BANK * float("nan")}, ValueError, "bank must be finite; row 0 is not"),
+        ({"bank": BANK.long()}, TypeError, "bank must be a floating-point tensor"),
+    ],
+)
+def test_mahalanobis_refuses(change, error, message):
+    arguments = {"bank": BANK, "bank_labels": LABELS, "queries": BANK} | change
+    with pytest.raises(error, match=message):
+        evaluation.mahalanobis(**arguments)
