@@ -119,7 +119,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write: Writes the content to the path that it is given, in the same folder.
 
     Raises:
-        OSError: The file system refused; ``path`` is as it was. So it is after anything that ``write`` raises.
+        OSError: The file system refused. Then, and after anything that ``write`` raises, ``path`` is as it was, or new and
+            whole.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
