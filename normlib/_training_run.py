@@ -186,7 +186,7 @@ class Run:
             self._fabric.log_dict({"lr": self._lr(step), "loss": loss, "norm": norm}, step)
 
     def _evaluate(self, epoch: int) -> None:
-        if self._on_epoch is None:
+        if self._on_epoch is None or not self._fabric.is_global_zero:
             return
         with self._unseen():  # its forward passes are no training
             metrics = self._on_epoch(epoch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
@@ -17,7 +18,7 @@ from normlib.training import TrainConfig
 if TYPE_CHECKING:
     from normlib.data import ImageSet
 
-__all__ = ["NETWORKS", "RECIPES", "Recipe", "changed", "named"]
+__all__ = ["NETWORKS", "RECIPES", "Recipe", "changed", "load_once", "named"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Recipe:
         cut: Cut-initialization's c > 0: all weights are divided by it before training; 1 changes nothing.
         grad_scale: GradScale power p ≥ 0; 0 changes nothing.
         held_out: Classes that are not trained on.
-        tail_ratio: Long-tailed training images: each class has this many times fewer images than the one before it,
-            > 1; None keeps all.
+        largest: Images of the commonest class; None keeps all images of all classes.
+        tail_ratio: With ``largest``, each class has this many times fewer images than the one before it, ≥ 1.
         tail_order: Classes from the commonest to the rarest; None is the order of their numbers.
         sync_batchnorm: With several GPUs, let BatchNorm use the statistics of all of them.
         train: Settings of the training loop; its seed is also that of the initial weights.
@@ -74,7 +75,8 @@ class Recipe:
     cut: float = 1.0
     grad_scale: float = 0.0
     held_out: tuple[int, ...] = ()
-    tail_ratio: float | None = None
+    largest: int | None = None
+    tail_ratio: float = 1.0
     tail_order: tuple[int, ...] | None = None
     sync_batchnorm: bool = False
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -86,8 +88,9 @@ class Recipe:
             raise ValueError(f"projector must be two widths above 0, got {self.projector!r}")
         check_number("cut", self.cut, above=0)
         check_number("grad_scale", self.grad_scale, at_least=0)
-        if self.tail_ratio is not None:
-            check_number("tail_ratio", self.tail_ratio, above=1)
+        check_number("tail_ratio", self.tail_ratio, at_least=1)
+        if self.largest is None and (self.tail_ratio > 1 or self.tail_order is not None):
+            raise ValueError("a long tail needs largest, the images of its commonest class, got None")
 
     def __str__(self) -> str:
         settings = asdict(self)
@@ -121,12 +124,15 @@ class Recipe:
         >>> len(changed(RECIPES["digits"], {"held_out": (0, 1)}).images())
         1078
         """
-        images = data.load(self.data, "train")
-        if self.tail_ratio is not None:
-            largest = int(images.labels.bincount().min())
-            options = {"order": self.tail_order, "seed": self.train.seed}
-            images = data.long_tailed(images, largest=largest, ratio=self.tail_ratio, **options)
+        images = load_once(self.data, "train")
+        if self.largest is not None:
+            tail = {"ratio": self.tail_ratio, "order": self.tail_order, "seed": self.train.seed}
+            images = data.long_tailed(images, largest=self.largest, **tail)
         return data.hold_out(images, self.held_out)[0] if self.held_out else images
+
+    def test_images(self) -> ImageSet:
+        """The test images of all classes."""
+        return load_once(self.data, "test")
 
 
 RECIPES = {
@@ -153,6 +159,12 @@ RECIPES = {
         train=TrainConfig(epochs=100, batch_size=256, lr=0.1),
     ),
 }
+
+
+@lru_cache(maxsize=2)
+def load_once(name: str, split: str) -> ImageSet:
+    """:func:`normlib.data.load`, which for the last train and test set is not repeated."""
+    return data.load(name, split)
 
 
 def named(name: str) -> Recipe:
@@ -186,7 +198,7 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     inner = {each.name for each in fields(TrainConfig)}
     for name in changes:
         if name not in own | inner:
-            near = difflib.get_close_matches(name, own | inner, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(name, own | inner, n=1, cutoff=0.7)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ValueError(f"unknown setting {name!r}; {hint}Settings are {', '.join(sorted(own | inner))}")
     train = replace(recipe.train, **{name: value for name, value in changes.items() if name in inner})

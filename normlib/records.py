@@ -1,30 +1,24 @@
 """Named experiments and their recorded runs: small tables under ``results/``, each with its provenance.
 
 ``load_or_run`` is the one switch that heavy cells go through: it reads the recorded run, runs the experiment in full,
-or runs a tiny version of it, as ``NORMLIB_MODE`` says. ``python -m normlib.records NAME`` records a run anew.
+or runs a tiny version of it, as ``NORMLIB_MODE`` says. ``record`` records an experiment, run by run, and goes on where
+it was stopped; ``reproduce`` runs it again and compares.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import json
-import os
-import platform
-import subprocess
+import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from normlib import data, runtime
-from normlib._digits_runs import DIGITS_LAYERS, digits_simclr, run_interventions, run_simclr
-from normlib.training import TrainConfig
+from normlib import _recorded, runtime
+from normlib._digits_runs import DIGITS_LAYERS, digits_simclr
+from normlib._experiments import EXPERIMENTS, Experiment
+from normlib._recorded import Job, Tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,111 +26,32 @@ if TYPE_CHECKING:
 __all__ = [
     "DIGITS_LAYERS",
     "EXPERIMENTS",
-    "RESULTS",
     "Experiment",
     "Tables",
     "digits_simclr",
     "load_or_run",
+    "missing",
     "provenance",
     "record",
+    "reproduce",
+    "smoke",
 ]
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
-Tables = dict[str, "pd.DataFrame"]
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One named experiment: what it asks, its settings, and the function that runs it.
-
-    Args:
-        question: What the run is to show, one sentence.
-        settings: Everything that the numbers depend on, as plain values.
-        smoke: The settings to change for a tiny run.
-        run: Takes the settings, returns tidy tables by name.
-        images: Gives the data, for their fingerprint.
-    """
-
-    question: str
-    settings: dict[str, Any]
-    smoke: dict[str, Any]
-    run: Callable[[dict[str, Any]], Tables]
-    images: Callable[[], data.ImageSet]
-
-
-EXPERIMENTS: dict[str, Experiment] = {
-    "digits-simclr": Experiment(
-        question="How do norms, loss and features move while SimCLR trains on digits at several learning rates?",
-        settings={
-            "lrs": [0.03, 0.1, 0.3, 1.0],
-            "seeds": 8,
-            "epochs": 200,
-            "batch_size": 256,
-            "evaluate_every": 20,
-            "track_every": 5,
-            "draws": 50,
-        },
-        smoke={"lrs": [0.1, 0.3], "seeds": 2, "epochs": 4, "evaluate_every": 2, "draws": 2},
-        run=run_simclr,
-        images=data.digits,
-    ),
-    "digits-interventions": Experiment(
-        question="At its own best learning rate, does SimCLR on digits gain from cut-initialization or GradScale?",
-        settings={
-            "conditions": {
-                "default": {},
-                "no biases": {"biases": False},
-                "weights cut by 3": {"cut": 3},
-                "weights times 4": {"cut": 1 / 4},
-                "last layer times 100": {"cut": 1 / 100, "scope": "last", "parameters": "all"},
-                "default, p = 1": {"power": 1},
-                "weights times 4, p = 1": {"cut": 1 / 4, "power": 1},
-            },
-            "lrs": {
-                "default": [0.025, 0.05, 0.1, 0.2, 0.4],
-                "no biases": [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4],
-                "weights cut by 3": [0.1, 0.4, 1.6, 6.4, 25.6],
-                "weights times 4": [0.25, 0.5, 1.0, 2.0, 4.0],
-                "last layer times 100": [0.05, 0.1, 0.2, 0.4, 0.8],
-                "default, p = 1": [0.025, 0.05, 0.1, 0.2, 0.4],
-                "weights times 4, p = 1": [0.0025, 0.005, 0.01, 0.02, 0.04],
-            },
-            "seeds": 8,
-            "epochs": 30,
-            "last_epochs": 5,
-            "batch_size": 256,
-            "width": 32,
-        },
-        smoke={
-            "lrs": {
-                "default": [0.1, 0.2],
-                "no biases": [1 / 16, 1 / 8],
-                "weights cut by 3": [0.1, 0.4],
-                "weights times 4": [1.0, 2.0],
-                "last layer times 100": [0.1, 0.2],
-                "default, p = 1": [0.1, 0.2],
-                "weights times 4, p = 1": [0.01, 0.02],
-            },
-            "seeds": 2,
-            "epochs": 3,
-            "last_epochs": 1,
-            "batch_size": 512,
-            "width": 4,
-        },
-        run=run_interventions,
-        images=data.digits,
-    ),
-}
+_ROOT = Path(__file__).resolve().parents[1]
+RESULTS = _ROOT / "results"
+RUNS = _ROOT / "runs"  # not under version control: unfinished runs, and those of full mode and of reproductions
 
 
 def load_or_run(name: str) -> Tables:
-    """The tables of an experiment, as the mode says: recorded, tiny, or run in full now.
+    """The tables of an experiment: recorded, or run now, as ``NORMLIB_MODE`` says.
+
+    Full mode keeps finished runs, and checkpoints of unfinished ones, under ``runs/full/NAME``, and goes on from there.
 
     Args:
         name: A name in ``EXPERIMENTS``.
 
     Returns:
-        Tidy tables by name.
+        Tidy tables (``pandas.DataFrame``) by name. Where an experiment has several runs, columns tell them apart.
 
     Raises:
         ValueError: Unknown name.
@@ -147,19 +62,40 @@ def load_or_run(name: str) -> Tables:
     """
     experiment = _experiment(name)
     if runtime.mode() == "recorded":
-        return _load(name)
-    changes = experiment.smoke if runtime.mode() == "smoke" else {}
-    return experiment.run({**experiment.settings, **changes})
+        _recorded_runs(name)
+        return _recorded.join(RESULTS / name)
+    if runtime.mode() == "smoke":
+        return smoke(name)
+    _run_missing(experiment, experiment.settings, RUNS / "full" / name)
+    return _recorded.join(RUNS / "full" / name)
 
 
-def provenance(name: str) -> dict[str, Any]:
-    """Where a recorded run comes from: settings, data, versions, device, time.
+def smoke(name: str) -> Tables:
+    """Run a tiny version of an experiment, which proves the code path; nothing is kept.
 
     Args:
         name: A name in ``EXPERIMENTS``.
 
     Returns:
-        The provenance as it was written beside the tables.
+        Tables as of :func:`load_or_run`; their numbers mean nothing.
+
+    Raises:
+        ValueError: Unknown name.
+    """
+    experiment = _experiment(name)
+    with tempfile.TemporaryDirectory() as folder:
+        _run_missing(experiment, experiment.settings | experiment.smoke, Path(folder))
+        return _recorded.join(Path(folder))
+
+
+def provenance(name: str) -> dict[str, Any]:
+    """Where recorded runs come from: settings, data, versions, device, time.
+
+    Args:
+        name: A name in ``EXPERIMENTS``.
+
+    Returns:
+        The provenance of the first run, and under ``"runs"`` that of each.
 
     Raises:
         ValueError: Unknown name.
@@ -169,106 +105,136 @@ def provenance(name: str) -> dict[str, Any]:
     8
     """
     _experiment(name)
-    return json.loads(_existing(name, "provenance.json").read_text(encoding="utf-8"))
+    runs = _recorded_runs(name)
+    return runs[0] | {"runs": runs}
 
 
-def record(name: str) -> Path:
-    """Run an experiment in full and write its tables and provenance under ``results/``, replacing an earlier run.
+def missing(name: str) -> list[Job]:
+    """The runs of an experiment that are not recorded yet with its present settings.
 
     Args:
         name: A name in ``EXPERIMENTS``.
 
     Returns:
-        The folder. It appears only when the run is complete.
+        What tells each of them apart; empty when the record is complete.
 
     Raises:
         ValueError: Unknown name.
+        FileNotFoundError: The experiment takes learning rates from another one, which is not recorded yet.
+
+    >>> missing("digits-simclr")
+    []
     """
     experiment = _experiment(name)
-    code, start = _code_version(), time.perf_counter()
-    tables = experiment.run(experiment.settings)
-    about = {
-        "experiment": name,
-        "question": experiment.question,
-        "settings": experiment.settings,
-        "other_training_settings": _unnamed_settings(experiment.settings),
-        "data": experiment.images().name,
-        "data_fingerprint": experiment.images().fingerprint(),
-        "code": code,
-        "torch": version("torch"),
-        "python": platform.python_version(),
-        "device": _device_name(),
-        "threads": torch.get_num_threads(),
-        "seconds": round(time.perf_counter() - start),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
-    return _write(RESULTS / name, tables, about)
+    return _missing(experiment, experiment.settings, RESULTS / name)
 
 
-def _write(folder: Path, tables: Tables, about: dict[str, Any]) -> Path:
-    """Write beside the place, then change places: a stopped writer leaves the earlier run whole."""
-    folder.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        new, old = Path(temporary) / "new", Path(temporary) / "old"
-        new.mkdir()
-        for table, frame in tables.items():
-            frame.to_parquet(new / f"{table}.parquet", index=False, compression="zstd")
-        text = json.dumps(about, indent=2, ensure_ascii=False)
-        (new / "provenance.json").write_text(text + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    return folder
+def record(name: str, *, part: tuple[int, int] = (1, 1), anew: bool = False) -> Path:
+    """Run what is missing of an experiment and write its tables and provenance under ``results/``.
+
+    Each run is recorded when it is finished. One that was stopped goes on from its last checkpoint if it trains for
+    long enough to have some. So an experiment can be recorded in pieces, and by several processes at once.
+
+    Args:
+        name: A name in ``EXPERIMENTS``.
+        part: ``(i, n)``: only every n-th run, beginning with the i-th, i from 1.
+        anew: Record again what is recorded already, each run replacing its earlier self.
+
+    Returns:
+        The folder of the experiment.
+
+    Raises:
+        ValueError: Unknown name, or a part that is none.
+        FileNotFoundError: The experiment needs another one, or data, that is not there.
+    """
+    _run_missing(_experiment(name), _experiment(name).settings, RESULTS / name, part=part, anew=anew)
+    return RESULTS / name
 
 
-def _load(name: str) -> Tables:
+def reproduce(name: str, *, part: tuple[int, int] = (1, 1)) -> pd.DataFrame:
+    """Run an experiment again, below ``runs/reproduced``, and compare it with its record, which stays as it is.
+
+    Like :func:`record`, it can be done in pieces: runs that are finished there are compared without running again.
+
+    Args:
+        name: A name in ``EXPERIMENTS``, recorded.
+        part: As in :func:`record`.
+
+    Returns:
+        One row for each run, table and column of numbers: means ``recorded`` and ``now``, their relative
+        ``difference``, and whether all values are ``identical``.
+
+    Raises:
+        ValueError: Unknown name, or a part that is none.
+        FileNotFoundError: Nothing is recorded under that name.
+    """
     import pandas as pd
 
-    _existing(name, "provenance.json")
-    return {path.stem: pd.read_parquet(path) for path in sorted((RESULTS / name).glob("*.parquet"))}
+    experiment, recorded, root = _experiment(name), _recorded_runs(name), RUNS / "reproduced" / name
+    _run_missing(experiment, recorded[0]["settings"], root, part=part)
+    rows = []
+    for job in (run.get("job", {}) for run in recorded):
+        now = _recorded.read(_recorded.folder_of(root, job))
+        before = _recorded.read(_recorded.folder_of(RESULTS / name, job))
+        rows += [{**job, **row} for table in now for row in _compare(table, before[table], now[table])]
+    return pd.DataFrame(rows)
 
 
-def _existing(name: str, file: str) -> Path:
-    path = RESULTS / name / file
-    if not path.is_file():
-        raise FileNotFoundError(f"no recorded run at {path.parent}; record it with: python -m normlib.records {name}")
-    return path
+def _run_missing(
+    experiment: Experiment, settings: dict[str, Any], root: Path, *, part: tuple[int, int] = (1, 1), anew: bool = False
+) -> None:
+    first, parts = part
+    if not 1 <= first <= parts:
+        raise ValueError(f"part must be (i, n) with 1 ≤ i ≤ n, got {part!r}")
+    undone = experiment.jobs(settings) if anew else _missing(experiment, settings, root)
+    mine = [job for job in experiment.jobs(settings)[first - 1 :: parts] if job in undone]
+    for job in mine:
+        scratch = _recorded.folder_of(RUNS / "unfinished" / root.name, job)
+        code, start = _recorded.circumstances(settings.get("accelerator", "cpu")), time.perf_counter()
+        tables = experiment.run(settings, job, scratch)
+        images = experiment.images(settings)
+        about = {
+            "experiment": root.name,
+            "question": experiment.question,
+            "job": job,
+            "settings": settings,
+            "other_training_settings": experiment.configuration(settings, job),
+            "data": images.name,
+            "data_fingerprint": images.fingerprint(),
+            **code,
+            "seconds": round(time.perf_counter() - start),
+        }
+        _recorded.write(_recorded.folder_of(root, job), tables, about)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _missing(experiment: Experiment, settings: dict[str, Any], root: Path) -> list[Job]:
+    as_written = json.loads(json.dumps(settings))
+    done = [run.get("job", {}) for run in _recorded.runs(root) if run["settings"] == as_written]
+    return [job for job in experiment.jobs(settings) if job not in done]
+
+
+def _compare(name: str, before: pd.DataFrame, now: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for column in before.select_dtypes("number"):
+        old, new = before[column].mean(), now[column].mean()
+        yield {
+            "table": name,
+            "column": column,
+            "recorded": old,
+            "now": new,
+            "difference": abs(new - old) / max(abs(old), abs(new), 1e-300),
+            "identical": before[column].equals(now[column]),
+        }
+
+
+def _recorded_runs(name: str) -> list[dict[str, Any]]:
+    runs = _recorded.runs(RESULTS / name)
+    if not runs:
+        raise FileNotFoundError(f"no recorded run at {RESULTS / name}; record it with: python -m normlib record {name}")
+    return runs
 
 
 def _experiment(name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}, got {name!r}")
     return EXPERIMENTS[name]
-
-
-def _unnamed_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Training settings left at their defaults; ``lrs`` and ``seeds`` name lists of ``lr`` and ``seed``."""
-    named = {*settings, *(name.removesuffix("s") for name in settings)}
-    return {name: value for name, value in dataclasses.asdict(TrainConfig()).items() if name not in named}
-
-
-def _code_version() -> str:
-    """Commit of the checkout, marked ``-dirty`` when files differ from it; the package's version without git."""
-    command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
-        return version("embedding-norms")
-
-
-def _device_name() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m normlib.records", description="Record an experiment under results/."
-    )
-    parser.add_argument("name", choices=EXPERIMENTS)
-    print(f"recorded in {record(parser.parse_args().name)}")
-
-
-if __name__ == "__main__":
-    _main()

@@ -132,7 +132,8 @@ def fit(
         tracker: Norm tracker of ``model``, attached here if it is not; one ``tracker.step`` is called for each
             optimiser step, and gradients come without the loss scale of ``"16-mixed"``.
         on_epoch: Called with the number of finished epochs, also with 0 before the first: evaluate here. What it
-            returns, numbers by name, becomes a row of ``epochs``. The tracker does not see its forward passes.
+            returns, numbers by name, becomes a row of ``epochs``. The tracker does not see its forward passes. Of
+            several processes only the first calls it.
         checkpoints: Folder for the checkpoints of this run; the last two are kept.
         checkpoint_minutes: Time between two checkpoints. One is written at the end and on Ctrl-C as well.
         accelerator: Lightning Fabric's name of a device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.

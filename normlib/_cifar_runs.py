@@ -1,0 +1,193 @@
+"""The runs on CIFAR-10 that are recorded: their settings in two editions, for a GPU and for a CPU, and their tables."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from normlib import _recorded, data, recipes, runs
+from normlib._recorded import Job, Tables
+from normlib._samples import sample_table
+from normlib.recipes import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from normlib.data import ImageSet
+    from normlib.models import SimCLR
+
+CONDITIONS = {"default": {}, "cut 3": {"cut": 3.0}, "GradScale 1": {"grad_scale": 1.0}}
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+HELD_OUT = [[0, 5], [3, 8], [1, 6]]  # two classes for each seed: an animal and a vehicle
+TAIL = {"largest": 5000, "tail_ratio": 1.5}  # 14,741 images: the paper's long-tailed CIFAR-10
+TAIL_ORDERS = [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 2, 9, 4, 1, 6, 3, 8, 5, 0], [5, 8, 3, 6, 1, 4, 9, 2, 7, 0]]
+CORRUPTIONS = {"kinds": ["gaussian_noise", "blur", "contrast", "occlusion"], "severities": [1, 3, 5], "images": 1000}
+
+
+def jobs(settings: dict[str, Any]) -> list[Job]:
+    """Every condition at its learning rates, with every seed."""
+    return [
+        {"condition": condition, "lr": lr, "seed": seed}
+        for condition in settings["conditions"]
+        for lr in _rates(settings, condition)
+        for seed in range(settings["seeds"])
+    ]
+
+
+def recipe_of(settings: dict[str, Any], job: Job) -> Recipe:
+    """The recipe of one run."""
+    by_seed = settings["by_seed"][job["seed"]] if "by_seed" in settings else {}
+    changes = settings["change"] | settings["conditions"][job["condition"]] | by_seed
+    changes = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    return recipes.changed(recipes.named(settings["recipe"]), changes | {"lr": job["lr"], "seed": job["seed"]})
+
+
+def run_job(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
+    """Train one run in a run directory, going on where it was stopped; then score its images."""
+    recipe = recipe_of(settings, job)
+    images = recipe.images()
+    trained = runs.train(
+        recipe, folder, images=images, track_every=settings["track_every"], knn=settings["knn"],
+        accelerator=settings["accelerator"],
+    )  # fmt: skip
+    steps = trained.history.steps.drop(columns="lr")  # of the schedule; ``lr`` is the run's own
+    tables = {
+        "steps": steps[steps["step"] % settings["track_every"] == 0],
+        "epochs": _by_epoch(steps).merge(trained.history.epochs, on="epoch", how="outer"),
+        "norms": trained.norms[trained.norms["statistic"] != "count"],
+    }
+    if settings["samples"]:
+        with_bank = settings["samples"] == "all" and job["seed"] == 0
+        tables["samples"] = _samples(settings, recipe, trained.model, images, with_bank)
+    return tables
+
+
+def configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
+    """The whole recipe of one run, for its provenance."""
+    return asdict(recipe_of(settings, job))
+
+
+def images(settings: dict[str, Any]) -> ImageSet:
+    """The data that all runs choose their images from."""
+    return recipes.load_once(settings["change"]["data"], "train")
+
+
+def _rates(settings: dict[str, Any], condition: str) -> list[float]:
+    """The learning rates of a condition: those that are named, or the best in a recorded experiment.
+
+    A condition that was not searched there takes the rate of the default.
+    """
+    if "lrs" in settings:
+        return settings["lrs"]
+    return [best_rate(settings["rates"], condition if condition in CONDITIONS else "default")]
+
+
+def best_rate(name: str, condition: str) -> float:
+    """The learning rate with the lowest loss over the last epoch of a recorded experiment.
+
+    Raises:
+        FileNotFoundError: That experiment has not been recorded yet.
+    """
+    epochs = _recorded.join(RESULTS / name).get("epochs")
+    if epochs is None or condition not in set(epochs["condition"]):
+        raise FileNotFoundError(
+            f"learning rates come from {name}, where {condition!r} is not recorded yet; "
+            f"record it with: python -m normlib record {name}"
+        )
+    chosen = epochs[epochs["condition"] == condition]
+    last = chosen[chosen["epoch"] == chosen["epoch"].max()]
+    return float(last.groupby("lr")["loss"].mean().idxmin())
+
+
+def _by_epoch(steps: pd.DataFrame) -> pd.DataFrame:
+    return steps.groupby("epoch", as_index=False)[["loss", "norm"]].mean()
+
+
+def _samples(settings: dict[str, Any], recipe: Recipe, model: SimCLR, bank: ImageSet, with_bank: bool) -> pd.DataFrame:
+    test = recipe.test_images()
+    if recipe.held_out:
+        seen, held_out = data.hold_out(test, recipe.held_out)
+        sets = {"test": seen, "held out": held_out}
+    else:
+        sets = {"test": test}
+    if settings["samples"] == "all":
+        few = test.subset(_spread(len(test), settings["corrupt"]["images"]))
+        for kind in settings["corrupt"]["kinds"]:
+            for severity in settings["corrupt"]["severities"]:
+                sets[f"{kind} {severity}"] = data.corrupt(few, kind, severity)
+    return sample_table(model, bank, sets, k=settings["k"], with_bank=with_bank, seed=recipe.train.seed)
+
+
+def _spread(total: int, wanted: int) -> torch.Tensor:
+    return torch.arange(0, total, max(1, total // wanted))[:wanted]
+
+
+def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Question, settings and smoke settings of each experiment, by name.
+
+    Args:
+        edition: ``"gpu"``, ResNet-18 with the paper's recipe; or ``"cpu"``, a narrow network, names ending in ``-cpu``.
+    """
+    on_gpu = edition == "gpu"
+    suffix, recipe, epochs = ("", "paper", 32) if on_gpu else ("-cpu", "cpu", 16)
+    base = {
+        "recipe": recipe,
+        "accelerator": "auto" if on_gpu else "cpu",
+        "track_every": 10 if on_gpu else 20,
+        "knn": True,
+        "k": 200,
+        "corrupt": CORRUPTIONS,
+        "samples": "none",
+    }
+    tiny = {
+        "recipe": "digits",
+        "accelerator": "cpu",
+        "seeds": 1,
+        "k": 20,
+        "corrupt": {"kinds": ["blur"], "severities": [3], "images": 50},
+    }
+
+    def entry(question, seeds, epochs, warmup, smoke=None, change=None, **settings):
+        change = {"data": "cifar10-jpeg", "epochs": epochs, "warmup_epochs": warmup} | (change or {})
+        small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1}, "lrs": [0.1]} | (smoke or {})
+        return question, base | {"change": change, "seeds": seeds} | settings, tiny | small
+
+    short, warmup = (16, 2) if on_gpu else (2, 0.5)
+    rates = f"cifar10-rates{suffix}"
+    named = {
+        rates: entry(
+            "Which learning rate suits SimCLR on CIFAR-10 by default, after a cut by 3, and with GradScale?",
+            1, short, warmup, conditions=CONDITIONS, knn=on_gpu, lrs=[0.0125, 0.05, 0.2, 0.8, 3.2],
+            smoke={"lrs": [0.05, 0.1]},
+        ),
+        f"cifar10-interventions{suffix}": entry(
+            "At its own best learning rate, does SimCLR on CIFAR-10 gain from cut-initialization or GradScale?",
+            3, epochs, 1, conditions=CONDITIONS, rates=rates, samples="all",
+        ),
+        f"cifar10-held-out{suffix}": entry(
+            "Are embeddings of two classes that SimCLR never saw shorter than those of the other eight?",
+            3, epochs, 1, conditions={"default": {}}, rates=rates, samples="test",
+            by_seed=[{"held_out": pair} for pair in HELD_OUT],
+        ),
+        f"cifar10-long-tailed{suffix}": entry(
+            "Are rare classes shorter than common ones, with the classes' order permuted, against a balanced control?",
+            3, epochs, 1, rates=rates, samples="test",
+            conditions={"default": TAIL, "balanced": {"largest": 1474}},
+            by_seed=[{"tail_order": order} for order in TAIL_ORDERS],
+            smoke={"conditions": {"default": {"largest": 100, "tail_ratio": 1.2}, "balanced": {"largest": 50}}},
+        ),
+    }  # fmt: skip
+    if on_gpu:
+        named["cifar10-weight-decay"] = entry(
+            "What does weight decay do to the norms and to the features of SimCLR on CIFAR-10?",
+            1, 32, 1, rates=rates,
+            conditions={"default": {}} | {f"decay {decay:g}": {"weight_decay": decay} for decay in (0.0, 1e-4, 5e-4)},
+        )  # fmt: skip
+        named["cifar10-long"] = entry(
+            "How do norms, loss and features of SimCLR on CIFAR-10 move over a hundred epochs?",
+            1, 100, 5, conditions={"default": {}}, rates=rates, samples="all",
+        )  # fmt: skip
+    return named

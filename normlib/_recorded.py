@@ -1,0 +1,99 @@
+"""The folder ``results/``: tables of recorded runs, each with its provenance, written whole or not at all.
+
+An experiment of one run lies in ``results/NAME/``. An experiment of many has a folder for each of them in there, named
+after what tells the runs apart; its tables are those of all runs together, with these names and values as columns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROVENANCE = "provenance.json"
+
+Tables = dict[str, "pd.DataFrame"]
+Job = dict[str, Any]  # what tells one run of an experiment from the others: column name and value
+
+
+def folder_of(root: Path, job: Job) -> Path:
+    """Where a run of an experiment lies below the experiment's folder; an experiment of one run lies there itself.
+
+    >>> folder_of(Path("results/tiny"), {"condition": "cut 3", "lr": 0.1, "seed": 0}).name
+    'condition-cut-3_lr-0.1_seed-0'
+    """
+    slug = "_".join(f"{key}-{value}" for key, value in job.items()).replace(" ", "-")
+    return root / slug if slug else root
+
+
+def write(folder: Path, tables: Tables, about: dict[str, Any]) -> None:
+    """Write beside the place, then change places: a stopped writer leaves an earlier run whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        new, old = Path(temporary) / "new", Path(temporary) / "old"
+        new.mkdir()
+        for table, frame in tables.items():
+            frame.to_parquet(new / f"{table}.parquet", index=False, compression="zstd")
+        text = json.dumps(about, indent=2, ensure_ascii=False)
+        (new / PROVENANCE).write_text(text + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+
+
+def runs(root: Path) -> list[dict[str, Any]]:
+    """The provenance of each run in an experiment's folder, in order of the runs' folders."""
+    paths = [root / PROVENANCE, *sorted(root.glob(f"[!.]*/{PROVENANCE}"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+
+
+def read(folder: Path) -> Tables:
+    """The tables of one run."""
+    import pandas as pd
+
+    return {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+
+
+def join(root: Path) -> Tables:
+    """The tables of all runs in an experiment's folder, with what tells the runs apart as columns."""
+    import pandas as pd
+
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for run in runs(root):
+        for table, frame in read(folder_of(root, run.get("job", {}))).items():
+            parts.setdefault(table, []).append(frame.assign(**run.get("job", {})))
+    return {table: pd.concat(frames, ignore_index=True) for table, frames in parts.items()}
+
+
+def code_version() -> str:
+    """Commit of the checkout, marked ``-dirty`` when files differ from it; the package's version without git."""
+    root = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
+        return version("embedding-norms")
+
+
+def circumstances(accelerator: str) -> dict[str, Any]:
+    """What a number may depend on besides settings and data: code, versions, device, day."""
+    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return {
+        "code": code_version(),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if gpu else f"{platform.machine()} CPU, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }

@@ -1,0 +1,187 @@
+"""The command ``normlib``: train, evaluate, record, reproduce, info. Thin: every verb calls a function of the library.
+
+``normlib`` is the same as ``python -m normlib``. What is wrong with a command is said in one line, with exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+EXAMPLES = {
+    "train": """examples:
+  normlib train digits --out runs/first
+  normlib train cpu --out runs/cut --set data=cifar10-jpeg cut=3 lr=0.05
+  normlib train paper --out runs/paper --tensorboard
+  torchrun --nproc_per_node=8 -m normlib train paper --out runs/eight --set sync_batchnorm=True
+A run that was stopped goes on when the same command is given again.""",
+    "evaluate": """example:
+  normlib evaluate runs/first""",
+    "record": """examples:
+  normlib record cifar10-interventions
+  normlib record cifar10-interventions-cpu --part 1/2   (and --part 2/2 in another terminal)
+  normlib record cifar10-interventions --smoke          (tiny, in a minute, keeps nothing)""",
+    "reproduce": """example:
+  normlib reproduce digits-simclr""",
+    "info": """example:
+  normlib info --seconds 3""",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Words after ``normlib``; None takes those of the process.
+
+    Returns:
+        Exit code: 0, 2 for a command that cannot be carried out, 130 for one that was stopped and can go on.
+
+    >>> main(["train", "unknown", "--out", "nowhere"])
+    2
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.verb(options)
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop}" if str(stop) else "\nstopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        print(f"normlib: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="normlib", description="Embedding norms in self-supervised learning.")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    def verb(name: str, function, words: str) -> argparse.ArgumentParser:
+        form = argparse.RawDescriptionHelpFormatter
+        sub = verbs.add_parser(name, help=words, description=words, epilog=EXAMPLES[name], formatter_class=form)
+        sub.set_defaults(verb=function)
+        return sub
+
+    train = verb("train", _train, "train a recipe in a run directory")
+    train.add_argument("recipe", help="paper, colab_t4, cpu or digits")
+    train.add_argument("--out", required=True, type=Path, help="run directory: new, or of the same run")
+    train.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings to change")
+    train.add_argument("--accelerator", default="auto", help="auto (default), cpu, cuda or mps")
+    train.add_argument("--tensorboard", action="store_true", help="also write event files for TensorBoard")
+
+    evaluate = verb("evaluate", _evaluate, "score the newest checkpoint of a run directory")
+    evaluate.add_argument("run", type=Path, help="run directory")
+
+    record = verb("record", _record, "run an experiment and write it to results/")
+    record.add_argument("name", nargs="?", help="an experiment; without it, all are listed")
+    record.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only every N-th run, from the I-th")
+    record.add_argument("--anew", action="store_true", help="record again what is recorded already")
+    record.add_argument("--smoke", action="store_true", help="run it tiny and keep nothing")
+
+    reproduce = verb("reproduce", _reproduce, "run a recorded experiment again and compare")
+    reproduce.add_argument("name", help="an experiment")
+    reproduce.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only every N-th run")
+
+    info = verb("info", _info, "devices, memory, precisions, and minutes for each experiment here")
+    info.add_argument("--seconds", type=float, default=10.0, help="length of the probe (10)")
+    info.add_argument("--accelerator", default="auto", help="auto (default), cpu, cuda or mps")
+    return parser
+
+
+def _train(options: argparse.Namespace) -> None:
+    from normlib import recipes, runs
+
+    recipe = recipes.changed(recipes.named(options.recipe), _settings(options.set))
+    if _is_first():
+        print(recipe)
+    trained = runs.train(recipe, options.out, accelerator=options.accelerator, tensorboard=options.tensorboard)
+    if _is_first():
+        print(_last_epochs(trained.history))
+        print(f"run directory: {options.out}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from normlib import runs
+    from normlib._checkpoints import replace_file
+    from normlib._samples import sample_table
+
+    recipe, model = runs.load(options.run)
+    bank, test = recipe.images(), recipe.test_images()
+    table = sample_table(model, bank, {"test": test}, k=min(200, len(bank) - 1), seed=recipe.train.seed)
+    path = options.run / "samples.parquet"
+    replace_file(path, lambda temporary: table.to_parquet(temporary, index=False, compression="zstd"))
+    print(f"{len(table)} test images, {len(bank)} labelled training images")
+    print(f"nearest neighbours correct  {table['knn_correct'].mean():.3f}")
+    print(f"linear probe correct        {table['probe_correct'].mean():.3f}")
+    print(f"median norm of embeddings   {table['norm_projector'].median():.3g}")
+    print(f"scores of each image: {path}")
+
+
+def _record(options: argparse.Namespace) -> None:
+    from normlib import records
+
+    if options.name is None:
+        for name, experiment in records.EXPERIMENTS.items():
+            print(f"{name:28}  {experiment.question}")
+    elif options.smoke:
+        for name, table in records.smoke(options.name).items():
+            print(f"{name}: {len(table)} rows of {', '.join(table.columns)}")
+    else:
+        print(f"recorded in {records.record(options.name, part=options.part, anew=options.anew)}")
+        if left := records.missing(options.name):
+            print(f"{len(left)} runs are left for other parts")
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    from normlib import records
+
+    table = records.reproduce(options.name, part=options.part)
+    columns = table.groupby(["table", "column"], sort=False)
+    summary = columns.agg(runs=("identical", "size"), identical=("identical", "sum"), largest=("difference", "max"))
+    print(summary.rename(columns={"largest": "largest relative difference of means"}).to_string())
+
+
+def _info(options: argparse.Namespace) -> None:
+    from normlib import _probe
+
+    print(_probe.devices())
+    print(_probe.minutes(options.accelerator, options.seconds).to_string(index=False))
+
+
+def _settings(words: list[str]) -> dict[str, Any]:
+    """``["lr=0.1", "data=digits"]`` as ``{"lr": 0.1, "data": "digits"}``."""
+    settings = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise ValueError(f"--set takes KEY=VALUE, got {word!r}")
+        try:
+            settings[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):  # a word without quotes
+            settings[name] = value
+    return settings
+
+
+def _part(word: str) -> tuple[int, int]:
+    first, slash, parts = word.partition("/")
+    if not (slash and first.isdigit() and parts.isdigit()):
+        raise argparse.ArgumentTypeError(f"a part is I/N, such as 1/2, got {word!r}")
+    return int(first), int(parts)
+
+
+def _last_epochs(history) -> str:
+    """Loss, norm and metrics after the epochs that were evaluated."""
+    means = history.steps.groupby("epoch", as_index=False)[["loss", "norm"]].mean()
+    table = means.merge(history.epochs, on="epoch", how="right")
+    return table.to_string(index=False, float_format=lambda value: f"{value:.4g}")
+
+
+def _is_first() -> bool:
+    import os
+
+    return int(os.environ.get("RANK", 0)) == 0

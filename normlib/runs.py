@@ -1,0 +1,188 @@
+"""A recipe trained in a run directory, where it can be stopped and taken up again, and read afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from normlib import evaluation, models
+from normlib._checkpoints import Checkpoints, differences, replace_file
+from normlib.recipes import Recipe
+from normlib.tracking import NormTracker
+from normlib.training import History, TrainConfig, fit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from normlib.data import ImageSet
+
+__all__ = ["Trained", "load", "train"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    Args:
+        model: The trained network.
+        history: Loss and norm by step, metrics by epoch.
+        norms: Statistics of the tracker, as :meth:`normlib.tracking.NormTracker.to_frame` gives them.
+    """
+
+    model: models.SimCLR
+    history: History
+    norms: pd.DataFrame
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    images: ImageSet | None = None,
+    track_every: int = 10,
+    knn: bool = True,
+    accelerator: str = "auto",
+    tensorboard: bool = False,
+    progress: bool = True,
+) -> Trained:
+    """Train a recipe in a run directory; called again, it goes on where it was stopped.
+
+    The directory holds ``recipe.json``, ``checkpoints/`` and, in the end, ``steps.parquet``, ``epochs.parquet`` and
+    ``norms.parquet``. Before training and after 1, 2, 4, 8, … and the last epoch the test images are labelled by their
+    nearest training images (``knn`` in ``epochs``, beside the ``pairs_per_second`` of each epoch).
+
+    Args:
+        recipe: What to train.
+        folder: The run directory; new, empty, or that of an earlier part of the same run.
+        images: Training images, where they were loaded already; else those of the recipe.
+        track_every: Steps from one measurement of the norms to the next.
+        knn: Whether to label the test images; where epochs are short this takes longer than they do.
+        accelerator: As in :func:`normlib.training.fit`.
+        tensorboard: Also write event files for TensorBoard into the directory.
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: The directory is that of another recipe (the differences are shown) or holds other files; or as
+            :func:`normlib.training.fit`. Nothing is written then.
+        ModuleNotFoundError: ``tensorboard`` is asked for and not installed.
+
+    >>> import tempfile
+    >>> from normlib import recipes
+    >>> short = recipes.changed(recipes.RECIPES["digits"], {"epochs": 1, "warmup_epochs": 0})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trained = train(short, folder, accelerator="cpu", progress=False)
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['checkpoints', 'epochs.parquet', 'norms.parquet', 'recipe.json', 'steps.parquet']
+    >>> trained.history.epochs["epoch"].tolist()
+    [0, 1]
+    """
+    folder = Path(folder)
+    _check_folder(folder, recipe)
+    logger = _tensorboard_logger(folder) if tensorboard else None
+    images = recipe.images() if images is None else images
+    test = recipe.test_images()
+    model = recipe.model()
+    tracker = NormTracker(model, recipe.layers(), every=track_every)
+
+    clock = _Stopwatch(len(images) // recipe.train.batch_size * recipe.train.batch_size)
+
+    def on_epoch(epoch: int) -> dict[str, float]:
+        metrics = clock.stop()
+        if epoch == 0:  # all arguments have been checked by now
+            _write_recipe(folder, recipe)
+        if knn and (epoch & (epoch - 1) == 0 or epoch == recipe.train.epochs):  # 0 and powers of two
+            metrics["knn"] = _knn_accuracy(model, images, test)
+        clock.start()
+        return metrics
+
+    with tracker:
+        history = fit(
+            model, images, recipe.train, augment=recipe.views(), tracker=tracker, on_epoch=on_epoch,
+            checkpoints=folder / "checkpoints", accelerator=accelerator, logger=logger, progress=progress,
+        )  # fmt: skip
+    trained = Trained(model, history, tracker.to_frame())
+    if int(os.environ.get("RANK", 0)) == 0:
+        for name, table in {"steps": history.steps, "epochs": history.epochs, "norms": trained.norms}.items():
+            replace_file(folder / f"{name}.parquet", partial(table.to_parquet, index=False, compression="zstd"))
+    return trained
+
+
+def load(folder: str | Path) -> tuple[Recipe, models.SimCLR]:
+    """The recipe of a run directory, and its network as in the newest checkpoint, on the CPU in eval mode.
+
+    Raises:
+        FileNotFoundError: The folder holds no run, or no checkpoint yet.
+        ValueError: The checkpoint is damaged or of another model.
+    """
+    folder = Path(folder)
+    recipe = _read_recipe(folder)
+    state = Checkpoints(folder / "checkpoints").load()
+    if recipe is None or state is None:
+        raise FileNotFoundError(f"{folder} holds no {'run' if recipe is None else 'checkpoint yet'}")
+    model = recipe.model()
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ValueError(f"the checkpoint in {folder} is of another model: {error}") from error
+    return recipe, model.eval()
+
+
+class _Stopwatch:
+    """Pairs per second of whole epochs; an epoch that another process began has none."""
+
+    def __init__(self, pairs: int):
+        self._pairs, self._started = pairs, None
+
+    def start(self) -> None:
+        self._started = time.monotonic()
+
+    def stop(self) -> dict[str, float]:
+        if self._started is None:
+            return {}
+        return {"pairs_per_second": self._pairs / (time.monotonic() - self._started)}
+
+
+def _knn_accuracy(model: nn.Module, bank: ImageSet, test: ImageSet) -> float:
+    features, queries = (evaluation.embed(model, images)[0] for images in (bank, test))
+    predicted = evaluation.knn(features, bank.labels, queries, k=min(200, len(bank)), n_classes=len(bank.classes))
+    return (predicted == test.labels).double().mean().item()
+
+
+def _check_folder(folder: Path, recipe: Recipe) -> None:
+    saved = _read_recipe(folder)
+    if saved is None and folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no run; name a new folder")
+    if saved is not None and (lines := differences(asdict(saved), asdict(recipe))):
+        joined = "\n  ".join(lines)
+        raise ValueError(f"{folder} holds a run of another recipe; name a new folder. What differs:\n  {joined}")
+
+
+def _write_recipe(folder: Path, recipe: Recipe) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(asdict(recipe), indent=2) + "\n"
+    replace_file(folder / "recipe.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _read_recipe(folder: Path) -> Recipe | None:
+    path = folder / "recipe.json"
+    if not path.is_file():
+        return None
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+        return Recipe(**settings | lists | {"train": TrainConfig(**settings["train"])})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is not a recipe of this version: {error}") from error
+
+
+def _tensorboard_logger(folder: Path):
+    from lightning_fabric.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(folder, name="tensorboard", version="")
