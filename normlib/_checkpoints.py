@@ -119,8 +119,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write: Writes the content to the path that it is given, in the same folder.
 
     Raises:
-        OSError: The file system refused. Then, and after anything that ``write`` raises, ``path`` is as it was, or new and
-            whole.
+        OSError: The file system refused. Then, and after anything that ``write`` raises, ``path`` is as it was, or
+            whole and new.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
