@@ -12,6 +12,7 @@ from normlib import _recorded, data, recipes, runs
 from normlib._recorded import Job, Tables
 from normlib._samples import sample_table
 from normlib.recipes import Recipe
+from normlib.training import DivergenceError, History
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,23 +47,31 @@ def recipe_of(settings: dict[str, Any], job: Job) -> Recipe:
 
 
 def run_job(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
-    """Train one run in a run directory, going on where it was stopped; then score its images."""
+    """Train one run in a run directory, going on where it was stopped; then score its images.
+
+    A run whose loss becomes NaN is a result: it ends there, ``diverged`` in ``epochs``, and has no norms and samples.
+    """
     recipe = recipe_of(settings, job)
-    images = recipe.images()
-    trained = runs.train(
-        recipe, folder, images=images, track_every=settings["track_every"], knn=settings["knn"],
-        accelerator=settings["accelerator"],
-    )  # fmt: skip
-    steps = trained.history.steps.drop(columns="lr")  # of the schedule; ``lr`` is the run's own
-    tables = {
-        "steps": steps[steps["step"] % settings["track_every"] == 0],
-        "epochs": _by_epoch(steps).merge(trained.history.epochs, on="epoch", how="outer"),
-        "norms": trained.norms[trained.norms["statistic"] != "count"],
-    }
-    if settings["samples"]:
+    images, every = recipe.images(), settings["track_every"]
+    try:
+        trained = runs.train(
+            recipe, folder, images=images, track_every=every, knn=settings["knn"], accelerator=settings["accelerator"]
+        )
+    except DivergenceError as error:
+        return _tables(error.history, every, diverged=True)
+    norms = trained.norms[trained.norms["statistic"] != "count"]
+    tables = _tables(trained.history, every, diverged=False) | {"norms": norms}
+    if settings["samples"] != "none":
         with_bank = settings["samples"] == "all" and job["seed"] == 0
         tables["samples"] = _samples(settings, recipe, trained.model, images, with_bank)
     return tables
+
+
+def _tables(history: History, every: int, *, diverged: bool) -> Tables:
+    steps = history.steps.drop(columns="lr")  # of the schedule; ``lr`` is the run's own
+    epochs = steps.groupby("epoch", as_index=False)[["loss", "norm"]].mean()
+    epochs = epochs.merge(history.epochs, on="epoch", how="outer").assign(diverged=diverged)
+    return {"steps": steps[steps["step"] % every == 0], "epochs": epochs}
 
 
 def configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -97,13 +106,9 @@ def best_rate(name: str, condition: str) -> float:
             f"learning rates come from {name}, where {condition!r} is not recorded yet; "
             f"record it with: python -m normlib record {name}"
         )
-    chosen = epochs[epochs["condition"] == condition]
+    chosen = epochs[(epochs["condition"] == condition) & ~epochs["diverged"]]
     last = chosen[chosen["epoch"] == chosen["epoch"].max()]
     return float(last.groupby("lr")["loss"].mean().idxmin())
-
-
-def _by_epoch(steps: pd.DataFrame) -> pd.DataFrame:
-    return steps.groupby("epoch", as_index=False)[["loss", "norm"]].mean()
 
 
 def _samples(settings: dict[str, Any], recipe: Recipe, model: SimCLR, bank: ImageSet, with_bank: bool) -> pd.DataFrame:
