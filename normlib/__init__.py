@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "augment",
+    "cli",
     "data",
     "evaluation",
     "gradients",
@@ -20,7 +21,9 @@ __all__ = [
     "losses",
     "models",
     "plotting",
+    "recipes",
     "records",
+    "runs",
     "runtime",
     "simulations",
     "tracking",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CONDITIONS = {"default": {}, "cut 3": {"cut": 3.0}, "GradScale 1": {"grad_scale": 1.0}}
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 HELD_OUT = [[0, 5], [3, 8], [1, 6]]  # two classes for each seed: an animal and a vehicle
-TAIL = {"largest": 5000, "tail_ratio": 1.5}  # 14,741 images: the paper's long-tailed CIFAR-10
+TAIL = {"largest": 5000, "tail_ratio": 1.5}  # 14,739 images: the paper's long-tailed CIFAR-10
 TAIL_ORDERS = [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 2, 9, 4, 1, 6, 3, 8, 5, 0], [5, 8, 3, 6, 1, 4, 9, 2, 7, 0]]
 CORRUPTIONS = {"kinds": ["gaussian_noise", "blur", "contrast", "occlusion"], "severities": [1, 3, 5], "images": 1000}
 
@@ -77,6 +77,23 @@ def _tables(history: History, every: int, *, diverged: bool) -> Tables:
 def configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
     """The whole recipe of one run, for its provenance."""
     return asdict(recipe_of(settings, job))
+
+
+def work(settings: dict[str, Any]) -> tuple[str, int, int]:
+    """The recipe, the number of runs, and the pairs that they train on in all; no data are read for it."""
+    rates = len(settings.get("lrs", [None]))
+    sizes = [
+        _training_images(settings["change"] | condition | by_seed)
+        for condition in settings["conditions"].values()
+        for by_seed in settings.get("by_seed", [{}] * settings["seeds"])
+    ]
+    return settings["recipe"], rates * len(sizes), rates * sum(sizes) * settings["change"]["epochs"]
+
+
+def _training_images(change: dict[str, Any]) -> int:
+    if "largest" in change:
+        return sum(round(change["largest"] * change.get("tail_ratio", 1) ** -rank) for rank in range(10))
+    return 50_000 - 5_000 * len(change.get("held_out", ()))
 
 
 def images(settings: dict[str, Any]) -> ImageSet:

@@ -22,6 +22,12 @@ def _digits_configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
     return {name: value for name, value in asdict(TrainConfig()).items() if name not in named}
 
 
+def _digits_work(settings: dict[str, Any]) -> tuple[str, int, int]:
+    lrs = settings["lrs"]
+    runs = settings["seeds"] * (sum(map(len, lrs.values())) if isinstance(lrs, dict) else len(lrs))
+    return "digits", runs, runs * settings["epochs"] * len(data.digits("train"))
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One named experiment: what it asks, its settings, and the functions that run it.
@@ -34,6 +40,7 @@ class Experiment:
         images: Gives the data for some settings, for their fingerprint.
         jobs: Takes the settings, returns the runs, each with what tells it from the others.
         configuration: Takes the settings and a job, returns the training settings that ``settings`` does not name.
+        work: Takes the settings, returns the recipe, the number of runs, and the pairs that they train on in all.
     """
 
     question: str
@@ -43,6 +50,7 @@ class Experiment:
     images: Callable[[dict[str, Any]], data.ImageSet]
     jobs: Callable[[dict[str, Any]], list[Job]] = _one_run
     configuration: Callable[[dict[str, Any], Job], dict[str, Any]] = _digits_configuration
+    work: Callable[[dict[str, Any]], tuple[str, int, int]] = _digits_work
 
 
 _DIGITS = {
@@ -113,7 +121,7 @@ _DIGITS = {
 def _on_cifar(edition: str) -> dict[str, Experiment]:
     runs = _cifar_runs
     return {
-        name: Experiment(*entry, runs.run_job, runs.images, runs.jobs, runs.configuration)
+        name: Experiment(*entry, runs.run_job, runs.images, runs.jobs, runs.configuration, runs.work)
         for name, entry in runs.experiments(edition).items()
     }
 
