@@ -84,8 +84,9 @@ def smoke(name: str) -> Tables:
     """
     experiment = _experiment(name)
     with tempfile.TemporaryDirectory() as folder:
-        _run_missing(experiment, experiment.settings | experiment.smoke, Path(folder))
-        return _recorded.join(Path(folder))
+        root = Path(folder, "results")
+        _run_missing(experiment, experiment.settings | experiment.smoke, root, scratch=Path(folder, "unfinished"))
+        return _recorded.join(root)
 
 
 def provenance(name: str) -> dict[str, Any]:
@@ -181,17 +182,25 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1)) -> pd.DataFrame:
 
 
 def _run_missing(
-    experiment: Experiment, settings: dict[str, Any], root: Path, *, part: tuple[int, int] = (1, 1), anew: bool = False
+    experiment: Experiment,
+    settings: dict[str, Any],
+    root: Path,
+    *,
+    part: tuple[int, int] = (1, 1),
+    anew: bool = False,
+    scratch: Path | None = None,
 ) -> None:
+    """Run the jobs of a part that are not finished below ``root``; unfinished ones keep their state in ``scratch``."""
+    scratch = RUNS / "unfinished" / root.name if scratch is None else scratch
     first, parts = part
     if not 1 <= first <= parts:
         raise ValueError(f"part must be (i, n) with 1 ≤ i ≤ n, got {part!r}")
     undone = experiment.jobs(settings) if anew else _missing(experiment, settings, root)
     mine = [job for job in experiment.jobs(settings)[first - 1 :: parts] if job in undone]
     for job in mine:
-        scratch = _recorded.folder_of(RUNS / "unfinished" / root.name, job)
+        unfinished = _recorded.folder_of(scratch, job)
         code, start = _recorded.circumstances(settings.get("accelerator", "cpu")), time.perf_counter()
-        tables = experiment.run(settings, job, scratch)
+        tables = experiment.run(settings, job, unfinished)
         images = experiment.images(settings)
         about = {
             "experiment": root.name,
@@ -205,7 +214,7 @@ def _run_missing(
             "seconds": round(time.perf_counter() - start),
         }
         _recorded.write(_recorded.folder_of(root, job), tables, about)
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _missing(experiment: Experiment, settings: dict[str, Any], root: Path) -> list[Job]:

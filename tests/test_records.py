@@ -1,5 +1,6 @@
 """Recorded runs: what is read, what is run, and that nothing half-written passes for whole."""
 
+import dataclasses
 import json
 import math
 
@@ -12,43 +13,117 @@ from normlib import _digits_runs, data, records
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
-    """One experiment that says with which settings it ran; results go to a temporary folder."""
+    """Two experiments that say with which settings they ran, one of a single run and one of four; no real folder."""
     calls = []
 
-    def run(settings):
-        calls.append(settings)
+    def run(settings, job, folder):
+        calls.append((settings, job))
         return {"table": pd.DataFrame({"x": range(settings["rows"])})}
 
-    experiment = records.Experiment("Does it run?", {"rows": 5, "seed": 0}, {"rows": 2}, run, data.digits)
-    monkeypatch.setattr(records, "EXPERIMENTS", {"tiny": experiment})
+    def jobs(settings):
+        return [{"condition": name, "seed": seed} for name in ("plain", "cut 3") for seed in range(2)]
+
+    arguments = ("Does it run?", {"rows": 5, "seed": 0}, {"rows": 2}, run, lambda settings: data.digits())
+    named = {"tiny": records.Experiment(*arguments), "many": records.Experiment(*arguments, jobs=jobs)}
+    monkeypatch.setattr(records, "EXPERIMENTS", named)
     monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(records, "RUNS", tmp_path / "runs")
     monkeypatch.delenv("NORMLIB_MODE", raising=False)
     return calls
 
 
-def test_each_mode_does_what_it_says(tiny, monkeypatch):
+SETTINGS = {"rows": 5, "seed": 0}
+
+
+def test_each_mode_does_what_it_says(tiny, monkeypatch, tmp_path):
     records.record("tiny")
-    assert tiny == [{"rows": 5, "seed": 0}]
+    assert tiny == [(SETTINGS, {})]
     assert records.load_or_run("tiny")["table"]["x"].tolist() == [0, 1, 2, 3, 4]
     assert len(tiny) == 1  # recorded mode runs nothing
     monkeypatch.setenv("NORMLIB_MODE", "smoke")
     assert len(records.load_or_run("tiny")["table"]) == 2
     monkeypatch.setenv("NORMLIB_MODE", "full")
     assert len(records.load_or_run("tiny")["table"]) == 5
-    assert tiny[1:] == [{"rows": 2, "seed": 0}, {"rows": 5, "seed": 0}]
+    assert [settings for settings, _ in tiny[1:]] == [{"rows": 2, "seed": 0}, SETTINGS]
+    records.load_or_run("tiny")
+    assert len(tiny) == 3  # full mode goes on where it was: here, at the end
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "runs"]
+
+
+def test_an_experiment_of_many_runs_is_recorded_in_pieces_and_read_as_one(tiny):
+    records.record("many", part=(2, 3))
+    assert [job for _, job in tiny] == [{"condition": "plain", "seed": 1}]
+    assert len(records.missing("many")) == 3
+    records.record("many")
+    assert len(tiny) == 4  # what was there is not run again
+    assert records.missing("many") == []
+    table = records.load_or_run("many")["table"]
+    assert table.groupby(["condition", "seed"]).size().to_dict() == {
+        (c, s): 5 for c in ("plain", "cut 3") for s in (0, 1)
+    }
+    assert [run["job"]["seed"] for run in records.provenance("many")["runs"]] == [0, 1, 0, 1]
+    records.record("many", anew=True)
+    assert len(tiny) == 8
+
+
+def test_other_settings_make_a_record_incomplete(tiny):
+    records.record("many")
+    records.EXPERIMENTS["many"].settings["rows"] = 6
+    assert len(records.missing("many")) == 4
+
+
+def test_a_run_that_fails_keeps_those_before_it_and_its_own_state(tiny, monkeypatch, tmp_path):
+    experiment, broken = records.EXPERIMENTS["many"], [True]
+
+    def run(settings, job, folder):
+        if job["seed"] == 1 and broken:
+            folder.mkdir(parents=True)
+            (folder / "checkpoint").write_text("half")
+            raise OSError("No space left on device")
+        if job == {"condition": "plain", "seed": 1}:
+            assert (folder / "checkpoint").read_text() == "half"
+        return experiment.run(settings, job, folder)
+
+    monkeypatch.setitem(records.EXPERIMENTS, "many", dataclasses.replace(experiment, run=run))
+    with pytest.raises(OSError, match="No space"):
+        records.record("many")
+    assert len(records.missing("many")) == 3
+    broken.clear()
+    records.record("many")
+    assert records.missing("many") == []
+    assert not list((tmp_path / "runs").rglob("checkpoint"))  # a recorded run leaves no state behind
+
+
+def test_reproduction_compares_and_leaves_the_record_alone(tiny, monkeypatch):
+    folder = records.record("many")
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    same = records.reproduce("many", part=(1, 2))
+    assert len(same) == 2  # two of four runs, one table of one column
+    assert same["identical"].all()
+    assert (same["difference"] == 0).all()
+    experiment = records.EXPERIMENTS["many"]
+
+    def other(settings, job, folder):
+        return {"table": pd.DataFrame({"x": [value + 2 for value in range(settings["rows"])]})}
+
+    monkeypatch.setitem(records.EXPERIMENTS, "many", dataclasses.replace(experiment, run=other))
+    both = records.reproduce("many").set_index(["condition", "seed"])  # two of them were run before
+    assert both["identical"].tolist() == [True, False, True, False]
+    assert both.loc[("plain", 1), ["recorded", "now", "difference"]].tolist() == [2, 4, 0.5]
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
 def test_provenance_names_all_that_a_number_depends_on(tiny):
     records.record("tiny")
     about = records.provenance("tiny")
-    assert about["settings"] == {"rows": 5, "seed": 0}
+    assert about["settings"] == SETTINGS
     assert about["data_fingerprint"] == data.digits().fingerprint()
-    assert {"code", "torch", "device", "seconds", "date", "python"} <= set(about)
+    assert {"code", "torch", "device", "threads", "seconds", "date", "python"} <= set(about)
     assert about["other_training_settings"]["temperature"] == 0.5
     assert "seed" not in about["other_training_settings"]
 
 
-def test_a_failing_run_leaves_the_earlier_record_whole(tiny, monkeypatch):
+def test_a_failing_write_leaves_the_earlier_record_whole(tiny, monkeypatch):
     folder = records.record("tiny")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -59,7 +134,7 @@ def test_a_failing_run_leaves_the_earlier_record_whole(tiny, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pd.DataFrame, "to_parquet", broken)
         with pytest.raises(OSError, match="No space left"):
-            records.record("tiny")
+            records.record("tiny", anew=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
@@ -67,30 +142,57 @@ def test_a_failing_run_leaves_the_earlier_record_whole(tiny, monkeypatch):
 def test_recording_again_replaces(tiny):
     folder = records.record("tiny")
     (folder / "stale.parquet").write_bytes(b"")
-    records.record("tiny")
+    records.record("tiny", anew=True)
     assert sorted(path.name for path in folder.iterdir()) == ["provenance.json", "table.parquet"]
 
 
 def test_unknown_and_unrecorded_names_are_refused(tiny):
-    for function in (records.load_or_run, records.record, records.provenance):
-        with pytest.raises(ValueError, match="name must be one of tiny, got 'other'"):
+    for function in (records.load_or_run, records.record, records.provenance, records.reproduce, records.missing):
+        with pytest.raises(ValueError, match="name must be one of tiny, many, got 'other'"):
             function("other")
-    for function in (records.load_or_run, records.provenance):
-        with pytest.raises(FileNotFoundError, match=r"record it with: python -m normlib.records tiny"):
+    for function in (records.load_or_run, records.provenance, records.reproduce):
+        with pytest.raises(FileNotFoundError, match=r"record it with: python -m normlib record tiny"):
             function("tiny")
 
 
-@pytest.mark.parametrize("name", sorted(records.EXPERIMENTS))
+@pytest.mark.parametrize("part", [(0, 2), (3, 2), (1, 0)])
+def test_parts_that_are_none_are_refused(tiny, part):
+    with pytest.raises(ValueError, match="part must be"):
+        records.record("many", part=part)
+    assert tiny == []
+
+
+RECORDED = [name for name in records.EXPERIMENTS if (records.RESULTS / name).is_dir()]
+
+
+@pytest.mark.parametrize("name", RECORDED)
 def test_committed_records_are_of_the_experiment_as_it_stands(name):
     """A record made with other settings or other data would silently show other numbers than the text describes."""
     experiment, about = records.EXPERIMENTS[name], records.provenance(name)
-    assert about["settings"] == json.loads(json.dumps(experiment.settings))
-    assert about["data_fingerprint"] == experiment.images().fingerprint()
-    assert not about["code"].endswith("-dirty")
+    for run in about["runs"]:
+        assert run["settings"] == json.loads(json.dumps(experiment.settings))
+        assert run.get("job", {}) in experiment.jobs(experiment.settings)
+        assert not run["code"].endswith("-dirty")
+    if name.startswith("digits"):
+        assert about["data_fingerprint"] == data.digits().fingerprint()
+    else:
+        assert {run["data"] for run in about["runs"]} == {"cifar10-jpeg-train"}
+
+
+def test_records_of_one_data_set_have_one_fingerprint():
+    runs = [run for name in RECORDED for run in records.provenance(name)["runs"]]
+    by_name = {run["data"]: run["data_fingerprint"] for run in runs}
+    assert all(by_name[run["data"]] == run["data_fingerprint"] for run in runs)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recorded_files_are_small(name):
+    sizes = {path.name: path.stat().st_size for path in (records.RESULTS / name).rglob("*.parquet")}
+    assert max(sizes.values()) < 2_000_000, sizes
 
 
 def test_digits_record_is_complete():
-    tables, settings = records._load("digits-simclr"), records.provenance("digits-simclr")["settings"]
+    tables, settings = records.load_or_run("digits-simclr"), records.provenance("digits-simclr")["settings"]
     runs = len(settings["lrs"]) * settings["seeds"]
     steps, epochs, samples = tables["steps"], tables["epochs"], tables["samples"]
     assert steps.groupby(["lr", "seed"]).ngroups == runs
@@ -105,7 +207,10 @@ def test_digits_record_is_complete():
 
 
 def test_interventions_record_is_complete():
-    tables, settings = records._load("digits-interventions"), records.provenance("digits-interventions")["settings"]
+    tables, settings = (
+        records.load_or_run("digits-interventions"),
+        records.provenance("digits-interventions")["settings"],
+    )
     runs, epochs = tables["runs"], tables["epochs"]
     assert {name: sorted(set(part["lr"])) for name, part in runs.groupby("condition")} == settings["lrs"]
     assert len(runs) == sum(len(lrs) for lrs in settings["lrs"].values()) * settings["seeds"]
