@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import sys
 import time
 
@@ -16,10 +17,11 @@ class Progress:
     Args:
         total: Steps of the whole run.
         done: Steps that an earlier part of the run made.
-        shown: Whether to show anything at all.
+        shown: Whether to show anything at all; the environment variable ``TQDM_DISABLE``, if it is set, says no.
     """
 
     def __init__(self, total: int, *, done: int = 0, shown: bool = True):
+        shown = shown and not os.environ.get("TQDM_DISABLE")
         self._bar = _Silent() if not shown else _Rich(total, done) if _in_terminal() else _Plain(total, done)
         self._silent = not shown
         self._last = -math.inf
@@ -55,7 +57,7 @@ class _Plain:
     def __init__(self, total: int, done: int):
         from tqdm import tqdm
 
-        self._bar = tqdm(total=total, initial=done, unit="step", leave=False)
+        self._bar = tqdm(total=total, initial=done, unit="step", leave=False, mininterval=REFRESH_SECONDS)
 
     def advance(self, words: str | None) -> None:
         self._bar.update()

@@ -151,11 +151,12 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict()``."""
+        """Go on from ``state_dict()``, on another kind of device too."""
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:
-            self._fabric.strategy.precision.scaler.load_state_dict(state["scaler"])
+        scaler = getattr(self._fabric.strategy.precision, "scaler", None)
+        if scaler is not None and state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
         if self._tracker is not None:
             self._tracker.load_state_dict(state["tracker"])
         mine = state["processes"][self._fabric.global_rank]
@@ -210,10 +211,10 @@ class _Clock:
     """Speed since it was started."""
 
     def __init__(self, step: int):
-        self._step, self._start = step, time.monotonic()
+        self._step, self._start = step, time.perf_counter()  # monotonic() may stand still for 16 ms on Windows
 
     def steps_per_second(self, step: int) -> float:
-        return (step - self._step) / (time.monotonic() - self._start)
+        return (step - self._step) / (time.perf_counter() - self._start)
 
 
 class Writer:
@@ -250,7 +251,15 @@ class Writer:
     def _save(self) -> None:
         state = self._run.state_dict()  # on all processes: some of it is gathered
         if self._run._fabric.is_global_zero:
-            self._store.save(state, self._run.step)
+            try:
+                self._store.save(state, self._run.step)
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f"{error.strerror}; the checkpoint of step {self._run.step} could not be written, earlier ones are "
+                    "whole. Make room, then run the same call or command again to go on",
+                    str(self._store.folder),
+                ) from error
         self._saved_at = time.monotonic()
 
 
@@ -262,7 +271,7 @@ def _random_states(device: torch.device) -> dict[str, Tensor]:
 
 def _set_random_states(states: dict[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(states["cpu"])
-    if device.type == "cuda":
+    if device.type == "cuda" and "cuda" in states:  # not if the run began on another kind of device
         torch.cuda.set_rng_state(states["cuda"], device)
 
 

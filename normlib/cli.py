@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", help="paper, colab_t4, cpu or digits")
     train.add_argument("--out", required=True, type=Path, help="run directory: new, or of the same run")
     train.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings to change")
+    train.add_argument("--checkpoint-minutes", type=float, default=2.0, help="minutes between two checkpoints (2)")
     train.add_argument("--accelerator", default="auto", help="auto (default), cpu, cuda or mps")
     train.add_argument("--tensorboard", action="store_true", help="also write event files for TensorBoard")
 
@@ -99,7 +100,10 @@ def _train(options: argparse.Namespace) -> None:
     recipe = recipes.changed(recipes.named(options.recipe), _settings(options.set))
     if _is_first():
         print(recipe)
-    trained = runs.train(recipe, options.out, accelerator=options.accelerator, tensorboard=options.tensorboard)
+    trained = runs.train(
+        recipe, options.out, checkpoint_minutes=options.checkpoint_minutes, accelerator=options.accelerator,
+        tensorboard=options.tensorboard,
+    )  # fmt: skip
     if _is_first():
         print(_last_epochs(trained.history))
         print(f"run directory: {options.out}")

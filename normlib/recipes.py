@@ -13,7 +13,7 @@ from torch import nn
 from normlib import augment, data, models
 from normlib._rows import check_number
 from normlib.interventions import cut_initialization
-from normlib.training import TrainConfig
+from normlib.training import TrainConfig, check_flags, make_plain
 
 if TYPE_CHECKING:
     from normlib.data import ImageSet
@@ -82,13 +82,18 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self):
+        make_plain(self)
         if self.network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}")
-        if len(self.projector) != 2 or not all(isinstance(width, int) and width > 0 for width in self.projector):
-            raise ValueError(f"projector must be two widths above 0, got {self.projector!r}")
+        if not _are_integers(self.projector) or len(self.projector) != 2 or min(self.projector) < 1:
+            raise ValueError(f"projector must be two widths above 0, such as (128, 64), got {self.projector!r}")
         check_number("cut", self.cut, above=0)
         check_number("grad_scale", self.grad_scale, at_least=0)
         check_number("tail_ratio", self.tail_ratio, at_least=1)
+        for name, classes in {"held_out": self.held_out, "tail_order": self.tail_order or ()}.items():
+            if not _are_integers(classes):
+                raise ValueError(f"{name} must be class numbers, such as (0, 1), got {classes!r}")
+        check_flags(self, "sync_batchnorm")
         if self.largest is None and (self.tail_ratio > 1 or self.tail_order is not None):
             raise ValueError("a long tail needs largest, the images of its commonest class, got None")
 
@@ -133,6 +138,10 @@ class Recipe:
     def test_images(self) -> ImageSet:
         """The test images of all classes."""
         return load_once(self.data, "test")
+
+
+def _are_integers(values: Any) -> bool:
+    return isinstance(values, tuple) and all(type(value) is int for value in values)
 
 
 RECIPES = {

@@ -16,7 +16,7 @@ from normlib import evaluation, models
 from normlib._checkpoints import Checkpoints, differences, replace_file
 from normlib.recipes import Recipe
 from normlib.tracking import NormTracker
-from normlib.training import History, TrainConfig, fit
+from normlib.training import History, TrainConfig, check_place, fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,7 @@ def train(
     images: ImageSet | None = None,
     track_every: int = 10,
     knn: bool = True,
+    checkpoint_minutes: float = 2.0,
     accelerator: str = "auto",
     tensorboard: bool = False,
     progress: bool = True,
@@ -64,13 +65,14 @@ def train(
         images: Training images, where they were loaded already; else those of the recipe.
         track_every: Steps from one measurement of the norms to the next.
         knn: Whether to label the test images; where epochs are short this takes longer than they do.
-        accelerator: As in :func:`normlib.training.fit`.
+        checkpoint_minutes, accelerator: As in :func:`normlib.training.fit`.
         tensorboard: Also write event files for TensorBoard into the directory.
         progress: Show a progress bar.
 
     Raises:
         ValueError: The directory is that of another recipe (the differences are shown) or holds other files; or as
             :func:`normlib.training.fit`. Nothing is written then.
+        OSError: The directory cannot be written; nothing is trained then. Or as :func:`normlib.training.fit`.
         ModuleNotFoundError: ``tensorboard`` is asked for and not installed.
 
     >>> import tempfile
@@ -84,6 +86,7 @@ def train(
     [0, 1]
     """
     folder = Path(folder)
+    check_place(accelerator, folder)
     _check_folder(folder, recipe)
     logger = _tensorboard_logger(folder) if tensorboard else None
     images = recipe.images() if images is None else images
@@ -105,7 +108,8 @@ def train(
     with tracker:
         history = fit(
             model, images, recipe.train, augment=recipe.views(), tracker=tracker, on_epoch=on_epoch,
-            checkpoints=folder / "checkpoints", accelerator=accelerator, logger=logger, progress=progress,
+            checkpoints=folder / "checkpoints", checkpoint_minutes=checkpoint_minutes, accelerator=accelerator,
+            logger=logger, progress=progress,
         )  # fmt: skip
     trained = Trained(model, history, tracker.to_frame())
     if int(os.environ.get("RANK", 0)) == 0:
@@ -141,12 +145,12 @@ class _Stopwatch:
         self._pairs, self._started = pairs, None
 
     def start(self) -> None:
-        self._started = time.monotonic()
+        self._started = time.perf_counter()
 
     def stop(self) -> dict[str, float]:
         if self._started is None:
             return {}
-        return {"pairs_per_second": self._pairs / (time.monotonic() - self._started)}
+        return {"pairs_per_second": self._pairs / (time.perf_counter() - self._started)}
 
 
 def _knn_accuracy(model: nn.Module, bank: ImageSet, test: ImageSet) -> float:
@@ -157,8 +161,11 @@ def _knn_accuracy(model: nn.Module, bank: ImageSet, test: ImageSet) -> float:
 
 def _check_folder(folder: Path, recipe: Recipe) -> None:
     saved = _read_recipe(folder)
-    if saved is None and folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and holds no run; name a new folder")
+    if saved is None and folder.exists():
+        # A run that was killed while it wrote its recipe has left a part of that behind.
+        foreign = [path for path in folder.iterdir() if not path.match(".recipe.json.*.normlib-tmp")]
+        if foreign:
+            raise ValueError(f"{folder} is not empty and holds no run; name a new folder")
     if saved is not None and (lines := differences(asdict(saved), asdict(recipe))):
         joined = "\n  ".join(lines)
         raise ValueError(f"{folder} holds a run of another recipe; name a new folder. What differs:\n  {joined}")
@@ -176,8 +183,7 @@ def _read_recipe(folder: Path) -> Recipe | None:
         return None
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-        lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
-        return Recipe(**settings | lists | {"train": TrainConfig(**settings["train"])})
+        return Recipe(**settings | {"train": TrainConfig(**settings["train"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not a recipe of this version: {error}") from error
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from torch import Tensor, nn
 
 from normlib import _launch
@@ -72,6 +74,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
+        make_plain(self)
         for name in ("epochs", "batch_size", "seed"):
             if not isinstance(getattr(self, name), int) or isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be an integer, got {getattr(self, name)!r}")
@@ -93,6 +96,26 @@ class TrainConfig:
         micro = self.micro_batch_size
         if micro is not None and not (isinstance(micro, int) and 1 <= micro <= self.batch_size):
             raise ValueError(f"micro_batch_size must be None or in 1..batch_size = {self.batch_size}, got {micro!r}")
+        check_flags(self, "nesterov", "channels_last", "compile")
+
+
+def make_plain(settings: Any) -> None:
+    """Turn NumPy's scalars in a dataclass into Python's, and lists into tuples, as checkpoints and files keep them."""
+    for each in fields(settings):
+        object.__setattr__(settings, each.name, _plain(getattr(settings, each.name)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_flags(settings: Any, *names: str) -> None:
+    """Refuse what is neither True nor False: the word ``"false"`` would count as true."""
+    for name in names:
+        if not isinstance(getattr(settings, name), bool):
+            raise ValueError(f"{name} must be True or False, got {getattr(settings, name)!r}")
 
 
 def fit(
@@ -135,7 +158,7 @@ def fit(
             returns, numbers by name, becomes a row of ``epochs``. The tracker does not see its forward passes. Of
             several processes only the first calls it.
         checkpoints: Folder for the checkpoints of this run; the last two are kept.
-        checkpoint_minutes: Time between two checkpoints. One is written at the end and on Ctrl-C as well.
+        checkpoint_minutes: Time between two checkpoints, ≥ 0. One is written at the end and on Ctrl-C as well.
         accelerator: Lightning Fabric's name of a device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
         logger: A logger of Lightning Fabric, such as its ``TensorBoardLogger``; gets ``lr``, ``loss``, ``norm`` of each
             step, and what ``on_epoch`` returned.
@@ -147,6 +170,8 @@ def fit(
     Raises:
         ValueError: Fewer images than one batch; a batch that cannot be shared out; a device that is not there; a
             folder with checkpoints of another run, with the differences. Nothing is trained or written then.
+        OSError: ``checkpoints`` cannot be written; nothing is trained then. Or later a checkpoint could not be, on a
+            full disk, say; the earlier ones are whole, and the run goes on from them.
         DivergenceError: The loss became NaN or infinite; the message names the step. A ``FloatingPointError``.
         Stopped: Ctrl-C or SIGTERM, after a checkpoint was written. A ``KeyboardInterrupt``.
 
@@ -161,8 +186,10 @@ def fit(
     >>> history.steps[["step", "epoch"]].values.tolist()
     [[0, 1], [1, 1]]
     """
+    check_place(accelerator, checkpoints)
+    check_number("checkpoint_minutes", checkpoint_minutes, at_least=0)
     _check_shares(model, images, config)
-    saved = _saved_state(model, images, config, checkpoints)
+    saved = _saved_state(model, images, config, tracker, checkpoints)
     fabric = _launch.launch(accelerator, config.precision, logger)
     run = Run(fabric, model, images, config, augment, tracker, on_epoch, _settings(images, config))
     if saved is not None:
@@ -171,6 +198,18 @@ def fit(
     with Progress(run.total, done=run.step, shown=progress and fabric.is_global_zero) as bar:
         run.train(writer, bar)
     return run.history()
+
+
+def check_place(accelerator: str, folder: str | Path | None) -> None:
+    """Refuse, before anything is read, a device that is not there and a folder in which nothing can be written."""
+    _launch.check_accelerator(accelerator)
+    if folder is None:
+        return
+    there = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{folder} cannot be a folder, since {there} is a file; name another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} cannot be written, since {there} is not yours to write; name another")
 
 
 def _check_shares(model: nn.Module, images: ImageSet, config: TrainConfig) -> None:
@@ -195,14 +234,15 @@ def _check_shares(model: nn.Module, images: ImageSet, config: TrainConfig) -> No
 
 
 def _saved_state(
-    model: nn.Module, images: ImageSet, config: TrainConfig, folder: str | Path | None
+    model: nn.Module, images: ImageSet, config: TrainConfig, tracker: NormTracker | None, folder: str | Path | None
 ) -> dict[str, Any] | None:
     """The newest checkpoint in a folder, if it is one of this run."""
     saved = None if folder is None else Checkpoints(folder).load()
     if saved is None:
         return None
-    now = {"settings": _settings(images, config), "model": _shapes(model.state_dict())}
-    before = {"settings": saved["settings"], "model": _shapes(saved["model"])}
+    watched = _watched({} if tracker is None else tracker.state_dict())
+    now = {"settings": _settings(images, config), "model": _shapes(model.state_dict()), "tracker": watched}
+    before = {"settings": saved["settings"], "model": _shapes(saved["model"]), "tracker": _watched(saved["tracker"])}
     if other := differences(before, now):
         lines = "\n  ".join(other)
         raise ValueError(f"{folder} holds checkpoints of another run; take another folder. What differs:\n  {lines}")
@@ -216,3 +256,7 @@ def _settings(images: ImageSet, config: TrainConfig) -> dict[str, Any]:
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, str]:
     return {name: str(tuple(value.shape)) for name, value in state.items()}
+
+
+def _watched(tracker: dict[str, Any]) -> dict[str, list]:
+    return {name: tracker[name] for name in ("series", "quantiles") if name in tracker}
