@@ -141,7 +141,7 @@ def test_load_refuses(finished, tmp_path):
         runs.load(tmp_path / "nowhere")
     folder = copy_of(finished[0], tmp_path)
     (folder / "recipe.json").write_text(json.dumps(asdict(changed(SHORT, {"projector": (16, 4)}))))
-    with pytest.raises(ValueError, match="checkpoint in .* is of another model: "):
+    with pytest.raises(ValueError, match=r"checkpoint in .* is of another model: "):
         runs.load(folder)
     for path in (folder / "checkpoints").iterdir():
         path.unlink()
@@ -186,8 +186,9 @@ def test_command_that_is_asked_to_stop_says_how_to_go_on(number, finished, monke
     whole, model = finished[1].history, runs.load(tmp_path / "run")[1]
     assert same_weights(model, finished[1].model)
     epochs = pd.read_parquet(tmp_path / "run" / "epochs.parquet")
-    pd.testing.assert_frame_equal(epochs[["epoch", "knn"]], whole.epochs[["epoch", "knn"]], check_exact=True)
-    assert epochs["epoch"][epochs["pairs_per_second"].isna()].tolist() == [0, 3]  # epoch 3 had two beginnings
+    expected = whole.epochs[["epoch", "knn"]].dropna().reset_index(drop=True)
+    pd.testing.assert_frame_equal(epochs[["epoch", "knn"]], expected, check_exact=True)  # epoch 3 had no speed either
+    assert epochs["epoch"][epochs["pairs_per_second"].notna()].tolist() == [1, 2, 4, 5]
     assert names(tmp_path / "run") == names(finished[0])
 
 
@@ -262,7 +263,7 @@ def test_directory_of_another_recipe_is_refused_with_the_differences(finished, t
     folder = copy_of(finished[0], tmp_path)
     before = contents(folder)
     other = changed(SHORT, {"lr": 0.2, "cut": 3, "held_out": (1,)})
-    with pytest.raises(ValueError, match="holds a run of another recipe; name a new folder. What differs:") as error:
+    with pytest.raises(ValueError, match=r"holds a run of another recipe; name a new folder\. What differs:") as error:
         train(folder, other)
     lines = [line.strip() for line in str(error.value).splitlines()[1:]]
     assert lines == [
@@ -309,9 +310,7 @@ def test_directory_that_cannot_be_written_is_refused(monkeypatch, tmp_path):
     assert names(tmp_path) == ["file"]
 
 
-@pytest.mark.skipif(
-    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
-)
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
 def test_directory_of_somebody_else_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match="is not yours to write; name another"):
@@ -333,7 +332,7 @@ def test_device_that_is_not_there_is_refused(accelerator, monkeypatch, tmp_path)
 def test_tensorboard_that_is_not_installed_is_refused(monkeypatch, tmp_path):
     for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
         monkeypatch.setattr(tensorboard, name, False)
-    with pytest.raises(ModuleNotFoundError, match="tensorboard.*pip install"):
+    with pytest.raises(ModuleNotFoundError, match=r"tensorboard.*pip install"):
         train(tmp_path / "run", tensorboard=True)
     assert names(tmp_path) == []
 
@@ -373,7 +372,7 @@ def test_other_images_are_refused(finished, tmp_path):
     folder = copy_of(finished[0], tmp_path)
     before = contents(folder)
     images = data.digits("train").subset(torch.arange(1346, -1, -1))
-    with pytest.raises(ValueError, match="holds checkpoints of another run.*\n.*data: 'sha256:"):
+    with pytest.raises(ValueError, match=r"holds checkpoints of another run.*\n.*data: 'sha256:"):
         train(folder, images=images)
     assert contents(folder) == before
 
