@@ -9,9 +9,10 @@
 All train the same network with the same SGD on the same uint8 images; with a recipe of mixed precision, the peers run a
 second time with their networks under autocast. A step is all of it: views, forward, backward, optimiser. A turn makes
 ``--steps`` steps to warm up, then as many by the clock; workers are busy for all of them and have ended before the next
-turn. Each round gives all contenders a turn, in a new random order; a ratio compares turns of the same round.
+turn. Each round gives all contenders a turn, in a new random order; a ratio compares turns of the same round. Linux or
+macOS.
 
-    python benchmarks/training.py              # 10 rounds, about 8 minutes on two cores
+    python benchmarks/training.py              # 10 rounds
     python benchmarks/training.py --quick      # 3 short rounds
     python benchmarks/training.py --profile    # where the time of our step goes
 """
@@ -188,7 +189,7 @@ def middle_half(values, form):
 
 def print_speeds(speeds):
     rounds = len(speeds["normlib"])
-    print(f"{f'{rounds} rounds: median (quartiles)':34}{'pairs/s':>26}{'normlib is faster by':>26}")
+    print(f"{f'{rounds} rounds: median (quartiles)':34}{'pairs/s':>26}{'normlib : this':>26}")
     for name, values in speeds.items():
         ratios = [own / value for own, value in zip(speeds["normlib"], values, strict=True)]
         print(f"{name:34}{middle_half(values, ',.0f'):>26}{middle_half(ratios, '.2f'):>26}")
@@ -274,8 +275,8 @@ def print_profile(recipe, config, images, device):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     gpu = torch.cuda.is_available()
-    natural = [name for name, recipe in RECIPES.items() if recipe.data == "cifar10"]
-    parser.add_argument("--recipe", choices=natural, default="paper" if gpu else "cpu", help="default: %(default)s")
+    recipes = ("cpu", "paper", "colab_t4") if gpu else ("cpu", "paper")  # float16 is for GPUs
+    parser.add_argument("--recipe", choices=recipes, default="paper" if gpu else "cpu", help="default: %(default)s")
     parser.add_argument("--steps", type=int, help="of a turn, by the clock; as many before them (GPU: 100, CPU: 20)")
     parser.add_argument("--rounds", type=int, help="turns of each contender (10)")
     parser.add_argument("--quick", action="store_true", help="3 rounds of a quarter of the steps")
@@ -284,16 +285,14 @@ def main():
     options = parser.parse_args()
     if options.profile and options.compile:
         parser.error("--profile tells operations apart by name, which --compile fuses: leave one of them out")
-    steps = options.steps or (100 if gpu else 20) // (4 if options.quick else 1)
-    rounds = options.rounds or (3 if options.quick else 10)
+    steps = (100 if gpu else 20) // (4 if options.quick else 1) if options.steps is None else options.steps
+    rounds = (3 if options.quick else 10) if options.rounds is None else options.rounds
     if min(steps, rounds) < 1:
         parser.error("--steps and --rounds must be at least 1")
 
     device, recipe = torch.device("cuda" if gpu else "cpu"), RECIPES[options.recipe]
     # Neither the course nor the size of the rate costs time; a small one cannot diverge.
     config = replace(recipe.train, epochs=2, warmup_epochs=0, lr=0.01, compile=options.compile)
-    if not gpu:
-        config = replace(config, precision="32-true")
     images = image_set(steps * config.batch_size)
     names = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "lightly"))
     chip = torch.cuda.get_device_name() if gpu else "CPU"
