@@ -182,12 +182,13 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
     named = {
         rates: entry(
             "Which learning rate suits SimCLR on CIFAR-10 by default, after a cut by 3, and with GradScale?",
-            1, short, warmup, conditions=CONDITIONS, knn=on_gpu, lrs=[0.0125, 0.05, 0.2, 0.8, 3.2],
+            1, short, warmup, conditions=CONDITIONS, knn=on_gpu, lrs=[0.0125, 0.05, 0.1, 0.2, 0.4, 0.8, 3.2],
             smoke={"lrs": [0.05, 0.1]},
         ),
         f"cifar10-interventions{suffix}": entry(
             "At its own best learning rate, does SimCLR on CIFAR-10 gain from cut-initialization or GradScale?",
             3, epochs, 1, conditions=CONDITIONS, rates=rates, samples="all",
+            smoke={"conditions": {"cut 3": CONDITIONS["cut 3"]}},
         ),
         f"cifar10-held-out{suffix}": entry(
             "Are embeddings of two classes that SimCLR never saw shorter than those of the other eight?",

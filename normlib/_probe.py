@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
-from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from normlib import recipes, records
 from normlib._launch import check_accelerator
-from normlib.data import ImageSet
-from normlib.recipes import Recipe
-from normlib.training import fit
+from normlib._speed import pairs_per_second
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,31 +57,3 @@ def minutes(accelerator: str, seconds: float) -> pd.DataFrame:
         for name, (recipe, runs, pairs) in work.items()
     ]
     return pd.DataFrame(rows)
-
-
-def pairs_per_second(recipe: Recipe, accelerator: str, seconds: float) -> float:
-    """Speed of a recipe's training loop on random images, over at least one epoch of a few steps after the first."""
-    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    batch, steps = (recipe.train.batch_size, 8) if on_gpu else (min(recipe.train.batch_size, 64), 2)
-    config = replace(recipe.train, batch_size=batch, epochs=10**6, micro_batch_size=None)
-    channels, side = (1, 8) if recipe.network == "digits" else (3, 32)
-    pixels = torch.randint(0, 256, (steps * batch, channels, side, side), dtype=torch.uint8)
-    zeros = torch.zeros(len(pixels), dtype=torch.int64)
-    images = ImageSet(pixels, zeros, torch.arange(len(pixels)), ("any",), "random")
-    ends: list[float] = []
-
-    def on_epoch(epoch: int) -> None:  # the losses of the epoch have been read, so a GPU has finished its steps
-        ends.append(time.perf_counter())
-        if epoch >= 2 and ends[-1] - ends[0] >= seconds:
-            raise _EnoughError
-
-    with suppress(_EnoughError):
-        fit(
-            recipe.model(), images, config, augment=recipe.views(), on_epoch=on_epoch, accelerator=accelerator,
-            progress=False,
-        )  # fmt: skip
-    return len(pixels) * (len(ends) - 2) / (ends[-1] - ends[1])  # the first epoch warms up
-
-
-class _EnoughError(Exception):
-    """The probe has run for long enough."""

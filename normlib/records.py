@@ -41,6 +41,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 RESULTS = _ROOT / "results"
 RUNS = _ROOT / "runs"  # not under version control: unfinished runs, and those of full mode and of reproductions
 
+LISTS = {"conditions", "lrs", "seeds", "by_seed"}  # settings that say which runs there are
+
 
 def load_or_run(name: str) -> Tables:
     """The tables of an experiment: recorded, or run now, as ``NORMLIB_MODE`` says.
@@ -218,9 +220,35 @@ def _run_missing(
 
 
 def _missing(experiment: Experiment, settings: dict[str, Any], root: Path) -> list[Job]:
-    as_written = json.loads(json.dumps(settings))
-    done = [run.get("job", {}) for run in _recorded.runs(root) if run["settings"] == as_written]
-    return [job for job in experiment.jobs(settings) if job not in done]
+    recorded = {json.dumps(run.get("job", {})): run for run in _recorded.runs(root)}
+    return [
+        job
+        for job in experiment.jobs(settings)
+        if (run := recorded.get(json.dumps(job))) is None or not _is_current(run, experiment, settings)
+    ]
+
+
+def _is_current(run: dict[str, Any], experiment: Experiment, settings: dict[str, Any]) -> bool:
+    """Whether a run was recorded with the present settings; of those that list the runs, only its own matter."""
+    job = run.get("job", {})
+    lists = LISTS if job else set()
+    before = {name: value for name, value in run["settings"].items() if name not in lists}
+    now = {name: value for name, value in settings.items() if name not in lists}
+    configuration = _as_written(experiment.configuration(settings, job))
+    return before == _as_written(now) and _agrees(run["other_training_settings"], configuration)
+
+
+def _agrees(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether all that was recorded is the same now; a setting that there was not then has had its default."""
+    return all(
+        _agrees(value, now[name]) if isinstance(value, dict) else value == now[name]
+        for name, value in before.items()
+        if name in now
+    )
+
+
+def _as_written(value: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(value))
 
 
 def _compare(name: str, before: pd.DataFrame, now: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from normlib import evaluation, models
 from normlib._checkpoints import Checkpoints, differences, replace_file
+from normlib._speed import within
 from normlib.recipes import Recipe
 from normlib.tracking import NormTracker
 from normlib.training import History, TrainConfig, check_place, fit
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from normlib.data import ImageSet
 
-__all__ = ["Trained", "load", "train"]
+__all__ = ["Trained", "load", "train", "within"]
 
 
 @dataclass(frozen=True)

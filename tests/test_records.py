@@ -1,7 +1,6 @@
 """Recorded runs: what is read, what is run, and that nothing half-written passes for whole."""
 
 import dataclasses
-import json
 import math
 
 import pandas as pd
@@ -66,9 +65,27 @@ def test_an_experiment_of_many_runs_is_recorded_in_pieces_and_read_as_one(tiny):
     assert len(tiny) == 8
 
 
-def test_other_settings_make_a_record_incomplete(tiny):
+@pytest.mark.parametrize("name", ["tiny", "many"])
+def test_other_settings_make_a_record_incomplete(tiny, name):
+    records.record(name)
+    assert records.missing(name) == []
+    records.EXPERIMENTS[name].settings["rows"] = 6
+    assert records.missing(name) == records.EXPERIMENTS[name].jobs({})
+
+
+def test_more_runs_leave_those_that_are_recorded_current(tiny, monkeypatch):
     records.record("many")
-    records.EXPERIMENTS["many"].settings["rows"] = 6
+    records.EXPERIMENTS["many"].settings["seeds"] = 3
+    more = dataclasses.replace(records.EXPERIMENTS["many"], jobs=lambda settings: [{"condition": "plain", "seed": 7}])
+    assert records.missing("many") == []
+    monkeypatch.setitem(records.EXPERIMENTS, "many", more)
+    assert records.missing("many") == [{"condition": "plain", "seed": 7}]
+
+
+def test_another_recipe_makes_a_run_incomplete(tiny, monkeypatch):
+    records.record("many")
+    other = dataclasses.replace(records.EXPERIMENTS["many"], configuration=lambda settings, job: {"lr": job["seed"]})
+    monkeypatch.setitem(records.EXPERIMENTS, "many", other)
     assert len(records.missing("many")) == 4
 
 
@@ -169,9 +186,10 @@ RECORDED = [name for name in records.EXPERIMENTS if (records.RESULTS / name).is_
 def test_committed_records_are_of_the_experiment_as_it_stands(name):
     """A record made with other settings or other data would silently show other numbers than the text describes."""
     experiment, about = records.EXPERIMENTS[name], records.provenance(name)
+    left = records.missing(name)
     for run in about["runs"]:
-        assert run["settings"] == json.loads(json.dumps(experiment.settings))
         assert run.get("job", {}) in experiment.jobs(experiment.settings)
+        assert run.get("job", {}) not in left
         assert not run["code"].endswith("-dirty")
     if name.startswith("digits"):
         assert about["data_fingerprint"] == data.digits().fingerprint()

@@ -1,0 +1,137 @@
+"""The experiments on CIFAR-10: their plans, and one small run of each kind on made-up photographs."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from normlib import _cifar_runs, _recorded, data, recipes, records
+
+NAMES = [name for name in records.EXPERIMENTS if name.startswith("cifar10")]
+
+
+def photographs(n, seed):
+    """Ten classes of coloured gradients with noise, as uint8 of 3x32x32."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 10
+    colour = torch.linspace(0, 1, 10)[labels, None, None, None]
+    ramp = torch.linspace(0, 1, 32).expand(n, 3, 32, 32)
+    pixels = (0.5 * colour + 0.3 * ramp + 0.2 * torch.rand(n, 3, 32, 32, generator=generator)) * 255
+    return data.ImageSet(pixels.byte(), labels, torch.arange(n), tuple("abcdefghij"), "made up")
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    sets = {"train": photographs(400, 0), "test": photographs(100, 1)}
+    monkeypatch.setattr(recipes, "load_once", lambda name, split: sets[split])
+
+
+def small(name, **settings):
+    """The settings of an experiment, made to fit the made-up photographs."""
+    full = records.EXPERIMENTS[name].settings
+    change = full["change"] | {"epochs": 2, "warmup_epochs": 1, "batch_size": 64}
+    corrupt = {"kinds": ["blur"], "severities": [1, 5], "images": 20}
+    return full | {"change": change, "k": 10, "corrupt": corrupt, "lrs": [0.1], "track_every": 2} | settings
+
+
+def run(settings, job, tmp_path):
+    return _cifar_runs.run_job(settings, job, tmp_path / "run")
+
+
+def job_of(settings, **wanted):
+    return next(job for job in _cifar_runs.jobs(settings) if wanted.items() <= job.items())
+
+
+def test_a_run_leaves_losses_norms_and_scores(made_up, tmp_path):
+    settings = small("cifar10-interventions-cpu")
+    tables = run(settings, job_of(settings, condition="GradScale 1", seed=0), tmp_path)
+    assert tables["epochs"]["epoch"].tolist() == [0, 1, 2]
+    assert tables["epochs"]["knn"].between(0, 1).all()
+    assert tables["steps"]["step"].tolist() == [0, 2, 4, 6, 8, 10]
+    assert set(tables["norms"]["layer"]) == set(recipes.RECIPES["cpu"].layers())
+    assert {"mean", "q50"} <= set(tables["norms"]["statistic"])
+    sizes = tables["samples"]["split"].value_counts().to_dict()
+    assert sizes == {"train": 400, "test": 100, "blur 1": 20, "blur 5": 20}
+    assert not tables["samples"].isna().any().any()
+
+
+def test_only_the_first_seed_scores_its_training_images(made_up, tmp_path):
+    settings = small("cifar10-interventions-cpu")
+    tables = run(settings, job_of(settings, condition="default", seed=1), tmp_path)
+    assert "train" not in set(tables["samples"]["split"])
+
+
+def test_held_out_classes_are_not_trained_on_and_scored_apart(made_up, tmp_path):
+    settings = small("cifar10-held-out-cpu")
+    job = job_of(settings, seed=1)
+    assert set(_cifar_runs.recipe_of(settings, job).images().labels.tolist()) == set(range(10)) - {3, 8}
+    samples = run(settings, job, tmp_path)["samples"]
+    labels = samples.groupby("split")["label"].agg(lambda column: sorted(set(column)))
+    assert labels["held out"] == [3, 8]
+    assert labels["test"] == [0, 1, 2, 4, 5, 6, 7, 9]
+    assert not samples[samples["split"] == "held out"]["knn_correct"].any()
+
+
+def test_long_tail_and_its_control(made_up, tmp_path):
+    conditions = {"default": {"largest": 40, "tail_ratio": 1.3}, "balanced": {"largest": 16}}
+    settings = small("cifar10-long-tailed-cpu", conditions=conditions)
+    tailed = _cifar_runs.recipe_of(settings, job_of(settings, condition="default", seed=1)).images()
+    order = _cifar_runs.TAIL_ORDERS[1]
+    counts = tailed.labels.bincount()[torch.tensor(order)]
+    assert counts.tolist() == [round(40 * 1.3**-rank) for rank in range(10)]
+    balanced = _cifar_runs.recipe_of(settings, job_of(settings, condition="balanced", seed=1)).images()
+    assert set(balanced.labels.bincount().tolist()) == {16}
+
+
+def test_a_run_that_diverges_is_a_result(made_up, tmp_path):
+    settings = small("cifar10-rates-cpu", lrs=[1e20])
+    tables = run(settings, _cifar_runs.jobs(settings)[0], tmp_path)
+    assert tables["epochs"]["diverged"].all()
+    assert "samples" not in tables
+
+
+def test_conditions_change_the_network_as_named(made_up):
+    settings = records.EXPERIMENTS["cifar10-rates"].settings
+    built = {job["condition"]: _cifar_runs.recipe_of(settings, job).model() for job in _cifar_runs.jobs(settings)[::7]}
+    default, cut = built["default"], built["cut 3"]
+    torch.testing.assert_close(3 * cut.projector[2].weight, default.projector[2].weight)
+    torch.testing.assert_close(3 * cut.backbone.conv1.weight, default.backbone.conv1.weight)
+    assert built["GradScale 1"].grad_scale.power == 1
+
+
+def test_learning_rates_come_from_the_record_of_the_search(monkeypatch, tmp_path):
+    monkeypatch.setattr(_cifar_runs, "RESULTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"'default' is not recorded yet; record it with: .* record search"):
+        _cifar_runs.best_rate("search", "default")
+    losses = {0.1: (5.0, 4.0, False), 0.2: (4.9, 3.9, False), 0.4: (4.0, np.nan, True)}  # the last one diverged
+    for lr, (first, second, diverged) in losses.items():
+        epochs = pd.DataFrame({"epoch": [0, 1, 2], "loss": [np.nan, first, second], "diverged": diverged})
+        job = {"condition": "default", "lr": lr, "seed": 0}
+        _recorded.write(_recorded.folder_of(tmp_path / "search", job), {"epochs": epochs}, {"job": job})
+    assert _cifar_runs.best_rate("search", "default") == 0.2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plans_are_whole(name):
+    """Settings survive JSON, recipes can be built for every run, and the work is counted."""
+    experiment = records.EXPERIMENTS[name]
+    settings = json.loads(json.dumps(experiment.settings))
+    assert settings == experiment.settings
+    plan = _cifar_runs.jobs(settings | {"lrs": [0.1]})
+    recipe, runs, pairs = experiment.work(experiment.settings | {"lrs": [0.1]})
+    assert len(plan) == runs
+    assert recipe == ("cpu" if name.endswith("-cpu") else "paper")
+    built = [_cifar_runs.recipe_of(settings, job) for job in plan]
+    assert len({str(each) for each in built}) == runs  # no two runs are the same
+    assert pairs <= runs * 50_000 * settings["change"]["epochs"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke_runs_of_every_experiment_leave_its_tables(name, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    tables = records.smoke(name)
+    assert {"steps", "epochs", "norms"} <= tables.keys()
+    assert ("samples" in tables) == (records.EXPERIMENTS[name].settings["samples"] != "none")
+    assert tables["epochs"].groupby(["condition", "lr", "seed"])["loss"].count().eq(2).all()

@@ -1,0 +1,169 @@
+"""The command: what it prints, what it leaves, and that whatever is wrong is said in one line."""
+
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from normlib import cli, data, records
+
+SHORT = ["epochs=2", "warmup_epochs=1", "batch_size=512"]
+
+
+def run(*words):
+    return cli.main([str(word) for word in words])
+
+
+@pytest.fixture
+def finished(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run("train", "digits", "--out", folder, "--accelerator", "cpu", "--set", *SHORT) == 0
+    return folder, capsys.readouterr()
+
+
+def test_train_prints_the_recipe_and_a_summary(finished):
+    folder, said = finished
+    assert re.search(r"^batch_size +512$", said.out, re.M)
+    summary = said.out.splitlines()
+    header = next(i for i, line in enumerate(summary) if line.split()[:3] == ["epoch", "loss", "norm"])
+    assert [line.split()[0] for line in summary[header + 1 : header + 4]] == ["0", "1", "2"]
+    assert f"run directory: {folder}" in said.out
+
+
+def test_train_again_does_nothing_and_says_the_same(finished, capsys):
+    folder, said = finished
+    checkpoint = next((folder / "checkpoints").iterdir())
+    before = checkpoint.read_bytes()
+    assert run("train", "digits", "--out", folder, "--accelerator", "cpu", "--set", *SHORT) == 0
+    assert capsys.readouterr().out == said.out
+    assert checkpoint.read_bytes() == before
+
+
+def test_evaluate_scores_the_test_images(finished, capsys):
+    folder, _ = finished
+    assert run("evaluate", folder) == 0
+    said = capsys.readouterr().out
+    samples = pd.read_parquet(folder / "samples.parquet")
+    assert len(samples) == len(data.digits("test"))
+    assert f"nearest neighbours correct  {samples['knn_correct'].mean():.3f}" in said
+
+
+def test_record_lists_experiments_and_smoke_keeps_nothing(capsys):
+    assert run("record") == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == list(records.EXPERIMENTS)
+    before = sorted(records.RESULTS.rglob("*"))
+    assert run("record", "cifar10-rates", "--smoke") == 0
+    assert "epochs: " in capsys.readouterr().out
+    assert sorted(records.RESULTS.rglob("*")) == before
+
+
+def test_record_and_reproduce_a_small_experiment(monkeypatch, tmp_path, capsys):
+    def jobs(settings):
+        return [{"seed": 0}, {"seed": 1}]
+
+    def table(settings, job, folder):
+        return {"epochs": pd.DataFrame({"loss": [2.0, 1.0 + job["seed"]]})}
+
+    experiment = records.Experiment("?", {"seeds": 2}, {}, table, lambda settings: data.digits(), jobs=jobs)
+    monkeypatch.setattr(records, "EXPERIMENTS", {"small": experiment})
+    monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(records, "RUNS", tmp_path / "runs")
+    assert run("record", "small", "--part", "1/2") == 0
+    assert "1 runs are left for other parts" in capsys.readouterr().out
+    assert run("record", "small") == 0
+    assert capsys.readouterr().out == f"recorded in {tmp_path / 'results' / 'small'}\n"
+    assert run("reproduce", "small") == 0
+    assert re.search(r"epochs +loss +2 +2 +0", capsys.readouterr().out)
+
+
+def test_info_names_devices_and_every_experiment(monkeypatch, capsys):
+    from normlib import _probe
+
+    monkeypatch.setattr(_probe, "pairs_per_second", lambda recipe, accelerator, seconds: 1000.0)
+    assert run("info") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("CPU: ")
+    rows = {line.split()[0]: line.split() for line in said.splitlines() if line.split()[0] in records.EXPERIMENTS}
+    assert list(rows) == list(records.EXPERIMENTS)
+    # 21 runs of 2 epochs of 50,000 pairs at 1,000 a second are 2,100 s
+    assert rows["cifar10-rates-cpu"] == ["cifar10-rates-cpu", "cpu", "1000", "21", "35.0"]
+
+
+@pytest.mark.parametrize("recipe", ["digits", "cpu"])
+def test_the_probe_measures_a_speed(recipe):
+    from normlib import _probe, recipes
+
+    speed = _probe.pairs_per_second(recipes.RECIPES[recipe], "cpu", 0.1)
+    assert 1 < speed < 1e6
+
+
+NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "papr", "--out", "OUT"], "recipe must be one of paper, colab_t4, cpu, digits, got 'papr'"),
+        (["train", "digits", "--out", "OUT", "--set", "epoch=3"], "unknown setting 'epoch'; did you mean epochs?"),
+        (["train", "digits", "--out", "OUT", "--set", "epochs"], "--set takes KEY=VALUE, got 'epochs'"),
+        (["train", "digits", "--out", "OUT", "--set", "lr=-1"], "lr must be a number > 0, got -1"),
+        (["train", "digits", "--out", "OUT", "--set", "lr=fast"], "lr must be a number > 0, got 'fast'"),
+        (["train", "digits", "--out", "OUT", "--set", "data=mnist"], "name must be one of 'digits', 'cifar10'"),
+        (["train", "digits", "--out", "OUT", "--set", "batch_size=5000"], "1347 images, fewer than batch_size = 5000"),
+        (["train", "digits", "--out", "OUT", "--set", "precision=8-bit"], "8-bit"),
+        (["train", "cpu", "--out", "OUT", "--set", "data=cifar10-jpeg"], "cifar10-jpeg"),
+        pytest.param(
+            ["train", "digits", "--out", "OUT", "--accelerator", "cuda"], "'cuda' is not available here", marks=NO_CUDA
+        ),
+        (["train", "digits", "--out", "OUT", "--accelerator", "abacus"], "'abacus' is not available here"),
+        (["train", "digits", "--out", "FILE/below"], "FILE"),
+        (["evaluate", "OUT"], "OUT holds no run"),
+        (["record", "cifar11"], "name must be one of digits-simclr"),
+        (["record", "digits-simclr", "--part", "3/2"], "part must be"),
+        (["reproduce", "cifar10-nothing"], "name must be one of digits-simclr"),
+        (["info", "--seconds", "0"], "seconds must be above 0"),
+    ],
+)
+def test_bad_input_is_one_line_with_exit_code_2_and_leaves_nothing(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NORMLIB_DATA", str(tmp_path / "no-data"))
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    (tmp_path / "FILE").write_text("a file, not a folder")
+    places = {"OUT": str(tmp_path / "OUT"), "FILE/below": str(tmp_path / "FILE" / "below")}
+    assert run(*(places.get(word, word) for word in words)) == 2
+    said = capsys.readouterr()
+    assert said.out == "" or not said.out.startswith("Traceback")
+    last = said.err.strip().splitlines()[-1] if "\n" not in said.err.strip() else said.err.strip()
+    assert last.startswith("normlib: ")
+    assert message in said.err
+    assert "Traceback" not in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
+@pytest.mark.parametrize("words", [[], ["fly"], ["train"], ["record", "x", "--part", "one"]])
+def test_a_command_that_is_none_shows_usage_and_exits_with_2(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == 2
+    assert "usage: normlib" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "record", "reproduce", "info"])
+def test_help_of_every_verb_has_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"normlib {verb}" in capsys.readouterr().out.split("example", 1)[1]
+
+
+def test_the_module_is_the_command_and_help_needs_no_torch():
+    code = "import sys, normlib.cli as c; sys.argv=['normlib']; "
+    code += "\ntry: c.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "False"
+    module = subprocess.run([sys.executable, "-m", "normlib", "evaluate", "nowhere"], capture_output=True, text=True)
+    assert module.returncode == 2
+    assert module.stderr == "normlib: nowhere holds no run\n"
