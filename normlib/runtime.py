@@ -37,6 +37,7 @@ DEVICE_CLASSES = ("cpu", "t4", "h100")
 PROTECTED = frozenset(
     {"ipywidgets", "matplotlib", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "torch", "torchvision"}
 )
+DRIVE = Path("/content/drive/MyDrive")  # where Colab mounts it
 MODULE_OF = {"pillow": "PIL", "scikit-learn": "sklearn"}  # where a package is imported under another name
 
 
@@ -125,6 +126,29 @@ def preflight(minutes: Mapping[str, float] | None = None) -> None:
             f"; expect {_duration(minutes[device_class])}" if device_class in minutes else "; not timed on this device"
         )
     print(line)
+
+
+def run_folder(name: str) -> Path:
+    """Where a notebook keeps a run: on Google Drive where it is mounted on Colab, else under ``runs/`` beside the book.
+
+    What lies on Drive outlives a lost connection: run the notebook again, and training goes on.
+
+    Args:
+        name: Of the run, a word that file names may hold.
+
+    Returns:
+        The folder; it need not exist yet.
+
+    Raises:
+        ValueError: ``name`` is empty or would lead out of the folder.
+
+    >>> run_folder("simclr").name
+    'simclr'
+    """
+    if not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise ValueError(f"name must be a word of letters, digits, '.', '_' and '-', got {name!r}")
+    root = DRIVE / "normlib" if DRIVE.is_dir() else Path(__file__).resolve().parents[1] / "runs"
+    return root / name
 
 
 def install_missing() -> list[str]:

@@ -30,6 +30,7 @@ ALLOWED = {
         "_checkpoints",
         "_launch",
         "_probe",
+        "_rows",
         "_samples",
         "_speed",
         "data",

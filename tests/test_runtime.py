@@ -253,3 +253,17 @@ def test_setup_cell_without_an_address_names_the_command(tmp_path):
     run = run_cells([cell("", tmp_path)], tmp_path)
     assert run.returncode == 1
     assert run.stderr.rstrip().endswith("make set-repository URL=https://github.com/OWNER/NAME")
+
+
+def test_runs_are_kept_on_drive_where_it_is_mounted(monkeypatch, tmp_path):
+    monkeypatch.setattr(runtime, "DRIVE", tmp_path / "absent")
+    assert runtime.run_folder("simclr") == ROOT / "runs" / "simclr"
+    monkeypatch.setattr(runtime, "DRIVE", tmp_path)
+    assert runtime.run_folder("simclr") == tmp_path / "normlib" / "simclr"
+    assert list(tmp_path.iterdir()) == []  # nothing is made by asking
+
+
+@pytest.mark.parametrize("name", ["", "../simclr", "a/b", ".hidden", " "])
+def test_names_that_lead_out_of_the_folder_are_refused(name):
+    with pytest.raises(ValueError, match="name must be a word"):
+        runtime.run_folder(name)
