@@ -100,10 +100,10 @@ def resnet18_cifar(*, seed: int = 0) -> nn.Module:
 
 
 def narrow_resnet(width: int = 16, *, seed: int = 0) -> nn.Module:
-    """A residual network that two CPU cores train in minutes: 3×3 stem of stride 2, four stages of one block.
+    """A residual network that two CPU cores train in minutes: 3×3 stem of stride 2, pooling, four stages of one block.
 
-    Stages have ``width``, 2, 4 and 8 times ``width`` channels; residual branches start at zero, as in
-    :func:`resnet18_cifar`, and layers have the same names.
+    Stages have ``width``, 2, 4 and 8 times ``width`` channels, at 8×8 to 1×1 positions of a 32×32 image; residual
+    branches start at zero, as in :func:`resnet18_cifar`, and layers have the same names.
 
     Args:
         width: Channels of the stem and of the first stage, ≥ 1.
@@ -123,7 +123,7 @@ def narrow_resnet(width: int = 16, *, seed: int = 0) -> nn.Module:
     stages = [(width, width), (width, 2 * width), (2 * width, 4 * width), (4 * width, 8 * width)]
     with _seeded(seed):
         layers = OrderedDict(conv1=nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False))
-        layers |= {"bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True)}
+        layers |= {"bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True), "maxpool": nn.MaxPool2d(2)}
         layers |= {f"layer{i}": _residual_block(*channels) for i, channels in enumerate(stages, start=1)}
         return nn.Sequential(layers | {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()})
 

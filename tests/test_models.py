@@ -61,3 +61,20 @@ def test_simclr_passes_features_through_the_projector_and_scales_gradients():
 def test_too_narrow_an_encoder_is_refused():
     with pytest.raises(ValueError, match="at least 2, got 1 and 8"):
         models.digits_encoder(1, 8)
+
+
+def test_narrow_resnet_is_a_residual_network_as_described():
+    backbone = models.narrow_resnet(width=4, seed=3)
+    x = torch.rand(2, 3, 32, 32)
+    shapes = []
+    for name, layer in backbone.named_children():
+        x = layer(x)
+        if name.startswith("layer"):
+            shapes.append(tuple(x.shape[1:]))
+            assert not layer.bn2.weight.any()  # residual branches start at zero
+    assert shapes == [(4, 8, 8), (8, 4, 4), (16, 2, 2), (32, 1, 1)]
+    assert x.shape == (2, 32)
+    assert torch.equal(models.narrow_resnet(width=4, seed=3).conv1.weight, backbone.conv1.weight)
+    assert not torch.equal(models.narrow_resnet(width=4, seed=4).conv1.weight, backbone.conv1.weight)
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+        models.narrow_resnet(0)
