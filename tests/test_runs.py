@@ -383,3 +383,15 @@ def test_recipe_with_lists_goes_on_as_the_same(tmp_path):
     recipe = changed(recipe, {"epochs": 1, "warmup_epochs": 0})
     first = train(tmp_path, recipe, knn=False)
     assert same_weights(train(tmp_path, recipe, knn=False).model, first.model)
+
+
+def test_tensorboard_gets_each_step_and_each_evaluation(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained = train(tmp_path / "run", tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    steps, epochs = trained.history.steps, trained.history.epochs
+    for name in ("loss", "norm", "lr"):
+        assert [event.step for event in events.Scalars(name)] == steps["step"].tolist()
+        assert [event.value for event in events.Scalars(name)] == pytest.approx(steps[name].tolist(), rel=1e-6)
+    assert [event.value for event in events.Scalars("knn")] == pytest.approx(epochs["knn"].dropna().tolist(), rel=1e-6)
