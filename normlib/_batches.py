@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ class Batches:
 
     Args:
         images: The data set.
-        augment: Draws the two views of a batch.
+        augment: Draws the two views of a batch, as :class:`normlib.augment.TwoViews` does.
         batch_size: Images in a batch of all processes together.
         seed: Seed of the orders and of the views.
         device: Where the views are made.
@@ -46,8 +47,10 @@ class Batches:
         self._batch_size = batch_size
         share = batch_size // processes
         self._share = slice(rank * share, (rank + 1) * share)
-        self._views = torch.Generator().manual_seed(seed + rank)
-        self._orders = self._views if processes == 1 else torch.Generator().manual_seed(seed)
+        self._views = self._orders = torch.Generator().manual_seed(seed)
+        if processes > 1:
+            own_seed = int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
+            self._views = torch.Generator().manual_seed(own_seed)
         self._set_order(torch.empty(0, dtype=torch.int64))
 
     def draw(self, step: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
@@ -57,7 +60,9 @@ class Batches:
             self._set_order(torch.randperm(len(self._labels), generator=self._orders))
         start = place_in_epoch * self._batch_size
         rows = slice(start + self._share.start, start + self._share.stop)
-        pixels = self._pixels[self._order_there[rows]].to(self._device, non_blocking=True)
+        pixels = self._pixels[self._order_there[rows]]
+        if pixels.device.type != self._device.type:
+            pixels = pixels.pin_memory().to(self._device, non_blocking=True)
         return self._augment(pixels, generator=self._views), self._labels[self._order[rows]]
 
     def state_dict(self) -> dict[str, Any]:
@@ -75,7 +80,6 @@ class Batches:
 
 
 def place(pixels: Tensor, device: torch.device) -> Tensor:
-    """The pixels on the device, if they fill at most half of a GPU's free memory; else pinned in the host's memory."""
-    if device.type != "cuda" or pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 2:
-        return pixels.to(device)
-    return pixels.pin_memory()
+    """The pixels on the device, if they fill at most half of a GPU's free memory; else where they are."""
+    fits = device.type != "cuda" or pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 2
+    return pixels.to(device) if fits else pixels.cpu()

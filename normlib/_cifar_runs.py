@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from normlib import _recorded, data, recipes, runs
 from normlib._recorded import Job, Tables
 from normlib._samples import sample_table
 from normlib.recipes import Recipe
-from normlib.training import DivergenceError, History
+from normlib.training import DivergenceError, History, architecture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,8 +76,14 @@ def _tables(history: History, every: int, *, diverged: bool) -> Tables:
 
 
 def configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
-    """The whole recipe of one run, for its provenance."""
-    return asdict(recipe_of(settings, job))
+    """The whole recipe of one run, for its provenance, and what its network is made of."""
+    recipe = recipe_of(settings, job)
+    return asdict(recipe) | {"architecture": _architecture(recipe.network, recipe.projector, recipe.grad_scale)}
+
+
+@lru_cache
+def _architecture(network: str, projector: tuple[int, int], grad_scale: float) -> dict[str, str]:
+    return architecture(Recipe(network=network, projector=projector, grad_scale=grad_scale).model())
 
 
 def work(settings: dict[str, Any]) -> tuple[str, int, int]:
@@ -112,29 +119,29 @@ def _rates(settings: dict[str, Any], condition: str) -> list[float]:
 
 
 def best_rate(name: str, condition: str) -> float:
-    """The learning rate with the lowest loss over the last epoch of a recorded experiment.
+    """The learning rate with the lowest loss over the last epoch of a recorded search.
 
     Raises:
-        FileNotFoundError: That experiment has not been recorded yet.
+        FileNotFoundError: The search has not been recorded, or only in part.
+        ValueError: All its runs diverged.
     """
-    epochs = _recorded.join(RESULTS / name).get("epochs")
-    if epochs is None or condition not in set(epochs["condition"]):
+    settings = (experiments("gpu") | experiments("cpu"))[name][1]
+    wanted = [job for job in jobs(settings) if job["condition"] == condition]
+    found = [job for job in wanted if _recorded.folder_of(RESULTS / name, job).is_dir()]
+    if len(found) < len(wanted):
         raise FileNotFoundError(
-            f"learning rates come from {name}, where {condition!r} is not recorded yet; "
-            f"record it with: python -m normlib record {name}"
+            f"learning rates come from {name}, where {len(found)} of {len(wanted)} runs of {condition!r} are recorded; "
+            f"finish it with: python -m normlib record {name}"
         )
-    chosen = epochs[(epochs["condition"] == condition) & ~epochs["diverged"]]
-    last = chosen[chosen["epoch"] == chosen["epoch"].max()]
+    epochs = _recorded.join(RESULTS / name, wanted)["epochs"]
+    last = epochs[(epochs["epoch"] == settings["change"]["epochs"]) & ~epochs["diverged"]]
+    if last.empty:
+        raise ValueError(f"all runs of {condition!r} in {name} diverged; search lower learning rates")
     return float(last.groupby("lr")["loss"].mean().idxmin())
 
 
 def _samples(settings: dict[str, Any], recipe: Recipe, model: SimCLR, bank: ImageSet, with_bank: bool) -> pd.DataFrame:
-    test = recipe.test_images()
-    if recipe.held_out:
-        seen, held_out = data.hold_out(test, recipe.held_out)
-        sets = {"test": seen, "held out": held_out}
-    else:
-        sets = {"test": test}
+    sets, test = recipe.test_sets(), recipe.test_images()
     if settings["samples"] == "all":
         few = test.subset(_spread(len(test), settings["corrupt"]["images"]))
         for kind in settings["corrupt"]["kinds"]:
@@ -182,7 +189,7 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
     named = {
         rates: entry(
             "Which learning rate suits SimCLR on CIFAR-10 by default, after a cut by 3, and with GradScale?",
-            1, short, warmup, conditions=CONDITIONS, knn=on_gpu, lrs=[0.0125, 0.05, 0.1, 0.2, 0.4, 0.8, 3.2],
+            1, short, warmup, conditions=CONDITIONS, knn=on_gpu, lrs=[0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 3.2],
             smoke={"lrs": [0.05, 0.1]},
         ),
         f"cifar10-interventions{suffix}": entry(

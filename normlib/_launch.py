@@ -16,14 +16,22 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_WORLD_SIZE" in os.environ else 1
 
 
+def is_first() -> bool:
+    """Whether this is the process that prints and writes."""
+    return processes() == 1 or int(os.environ["RANK"]) == 0
+
+
 def launch(accelerator: str, precision: str, logger: Any = None) -> Fabric:
     """A Fabric for this process, joined to the others where there are any.
 
     Raises:
         ValueError: The device is not there, or Fabric does not know ``accelerator`` or ``precision``.
+        ModuleNotFoundError: Fabric is not installed.
     """
-    from lightning_fabric import Fabric
-
+    try:
+        from lightning_fabric import Fabric
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("training needs Lightning Fabric: pip install lightning-fabric rich") from None
     check_accelerator(accelerator)
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if processes() > 1 else 1
     many = {"strategy": "ddp", "num_nodes": processes() // here} if processes() > 1 else {}
@@ -45,3 +53,15 @@ def check_accelerator(accelerator: str) -> None:
     if not there.get(accelerator, False):
         usable = ", ".join(name for name, found in there.items() if found)
         raise ValueError(f"accelerator={accelerator!r} is not available here; usable are {usable}")
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The first device of a kind, ``"auto"`` being the best there is.
+
+    Raises:
+        ValueError: There is none.
+    """
+    check_accelerator(accelerator)
+    if accelerator in ("auto", "gpu"):
+        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return torch.device(accelerator)

@@ -43,9 +43,13 @@ def minutes(accelerator: str, seconds: float) -> pd.DataFrame:
     if not seconds > 0:
         raise ValueError(f"seconds must be above 0, got {seconds!r}")
     check_accelerator(accelerator)
-    work = {name: experiment.work(experiment.settings) for name, experiment in records.EXPERIMENTS.items()}
-    used = sorted({recipe for recipe, _, _ in work.values()})
-    speed = {name: pairs_per_second(recipes.named(name), accelerator, seconds / len(used)) for name in used}
+    work, places = {}, {}
+    for name, experiment in records.EXPERIMENTS.items():
+        work[name] = recipe, _, _ = experiment.work(experiment.settings)
+        own = experiment.settings.get("accelerator", "cpu")  # an experiment for a CPU runs there, beside a GPU too
+        places[recipe] = "cpu" if own == "cpu" else accelerator
+    share = seconds / len(places)
+    speed = {name: pairs_per_second(recipes.named(name), place, share) for name, place in places.items()}
     rows = [
         {
             "experiment": name,

@@ -49,7 +49,12 @@ def write(folder: Path, tables: Tables, about: dict[str, Any]) -> None:
         (new / PROVENANCE).write_text(text + "\n", encoding="utf-8")
         if folder.exists():
             folder.rename(old)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except BaseException:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
 
 
 def runs(root: Path) -> list[dict[str, Any]]:
@@ -65,14 +70,14 @@ def read(folder: Path) -> Tables:
     return {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
 
 
-def join(root: Path) -> Tables:
-    """The tables of all runs in an experiment's folder, with what tells the runs apart as columns."""
+def join(root: Path, jobs: list[Job]) -> Tables:
+    """The tables of those of the runs that are there, with what tells the runs apart as columns."""
     import pandas as pd
 
     parts: dict[str, list[pd.DataFrame]] = {}
-    for run in runs(root):
-        for table, frame in read(folder_of(root, run.get("job", {}))).items():
-            parts.setdefault(table, []).append(frame.assign(**run.get("job", {})))
+    for job in jobs:
+        for table, frame in read(folder_of(root, job)).items():
+            parts.setdefault(table, []).append(frame.assign(**job))
     return {table: pd.concat(frames, ignore_index=True) for table, frames in parts.items()}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from normlib import _global_random
 from normlib.losses import info_nce
 
 if TYPE_CHECKING:
@@ -67,12 +68,16 @@ class SimclrStep:
 
     def _in_pieces(self, views: tuple[Tensor, Tensor]) -> Tensor:
         pieces = list(zip(*(view.split(self._config.micro_batch_size) for view in views), strict=True))
+        device, chances, embedded = self._fabric.device, [], []
         with torch.no_grad(), self._unseen(), _buffers_kept(self._model):
-            embedded = [self._embed(piece) for piece in pieces]
+            for piece in pieces:
+                chances.append(_global_random.states(device))
+                embedded.append(self._embed(piece))
         z1, z2 = (torch.cat(z).requires_grad_() for z in zip(*embedded, strict=True))
         loss, norm = self._loss(z1, z2)
         grads = [grad.split(self._config.micro_batch_size) for grad in torch.autograd.grad(loss, (z1, z2))]
-        for i, (piece, *pull) in enumerate(zip(pieces, *grads, strict=True)):
+        for i, (piece, chance, *pull) in enumerate(zip(pieces, chances, *grads, strict=True)):
+            _global_random.restore(chance, device)  # Dropout drops the same as before
             with self._fabric.no_backward_sync(self._model, enabled=i < len(pieces) - 1):
                 terms = [(z * grad).sum() for z, grad in zip(self._embed(piece), pull, strict=True)]
                 self._fabric.backward(sum(terms))

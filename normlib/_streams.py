@@ -228,6 +228,8 @@ class StatisticStream:
                 f"reduce: the ranks measured different steps or layers (measurements by rank: {measured}); give every "
                 "rank the same layers, every= and number of steps (DistributedSampler pads to equal length)"
             )
+        if not mine:  # on all ranks alike, as the outlines are
+            return
         local = self.read([local], local.statistics.device, max(num_groups for _, num_groups in outlines))
         merged = _merge(local.statistics[..., : len(MOMENTS)], group)
         statistics = torch.full_like(local.statistics, torch.nan)

@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from normlib import _global_random
 from normlib._batches import Batches
-from normlib._checkpoints import Checkpoints
 from normlib._interrupts import StopRequest, stop_requests
 from normlib._optimizers import learning_rate, make_optimizer
 from normlib._progress import Progress
+from normlib._saving import Writer
 from normlib._simclr_step import SimclrStep
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from normlib.data import ImageSet
     from normlib.tracking import NormTracker
     from normlib.training import TrainConfig
-
-STEPS_BETWEEN_TALKS = 16  # of several processes: how often they agree on whether to save or stop
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,6 @@ class DivergenceError(FloatingPointError):
     def __init__(self, message: str, history: History):
         super().__init__(message)
         self.history = history
-
-
-class Stopped(KeyboardInterrupt):
-    """A run was asked to stop, and saved a checkpoint first; the message says how to go on."""
 
 
 class Run:
@@ -117,9 +111,12 @@ class Run:
                     self._tracker.step(self._parts(labels))
                 if self.step % self._per_epoch == 0:
                     self._read_losses()
+                    self._check_weights()
                     self._evaluate(self.step // self._per_epoch)
                 bar.advance(self._words(clock) if bar.due() else None)
-                writer.after_step(stop)
+                writer.after_step(self, stop)
+        if self._tracker is not None:
+            self._tracker.reduce()  # one process alone keeps all as it is
 
     def history(self) -> History:
         """The run so far as tables."""
@@ -137,7 +134,7 @@ class Run:
         tracker = self._tracker
         if tracker is not None and self._fabric.world_size > 1:
             tracker.reduce()
-        mine = {"batches": self._batches.state_dict(), "rng": _random_states(self._fabric.device)}
+        mine = {"batches": self._batches.state_dict(), "rng": _global_random.states(self._fabric.device)}
         scaler = getattr(self._fabric.strategy.precision, "scaler", None)
         return {
             "settings": self._settings,
@@ -145,7 +142,7 @@ class Run:
             "optimizer": self._optimizer.state_dict(),
             "scaler": {} if scaler is None else scaler.state_dict(),
             "tracker": {} if tracker is None else tracker.state_dict(),
-            "processes": _of_all_processes(self._fabric, mine),
+            "processes": of_all_processes(self._fabric, mine),
             "read": self._read,
             "metrics": self._metrics,
         }
@@ -161,7 +158,7 @@ class Run:
             self._tracker.load_state_dict(state["tracker"])
         mine = state["processes"][self._fabric.global_rank]
         self._batches.load_state_dict(mine["batches"])
-        _set_random_states(mine["rng"], self._fabric.device)
+        _global_random.restore(mine["rng"], self._fabric.device)
         self._read, self._metrics = state["read"], state["metrics"]
 
     def _lr(self, step: int) -> float:
@@ -173,7 +170,7 @@ class Run:
         return labels if micro is None else list(labels.split(micro))
 
     def _read_losses(self) -> None:
-        """Fetch the losses from the device and look for NaN: here alone, once an epoch, a GPU is waited for."""
+        """Fetch the losses from the device, which waits for it, and look for NaN: once an epoch and before saving."""
         if not self._unread:
             return
         done, new = len(self._read), torch.stack(self._unread).double().cpu()
@@ -185,6 +182,12 @@ class Run:
                 message = f"the loss became {loss} at step {step} (epoch {epoch}); lower lr, or raise warmup_epochs"
                 raise DivergenceError(message, self.history())
             self._fabric.log_dict({"lr": self._lr(step), "loss": loss, "norm": norm}, step)
+
+    def _check_weights(self) -> None:
+        """The last step of an epoch may be the one that diverges, after a loss that was still finite."""
+        if not all(parameter.isfinite().all() for parameter in self._model.parameters()):
+            message = f"a weight became NaN or infinite at step {self.step - 1}; lower lr, or raise warmup_epochs"
+            raise DivergenceError(message, self.history())
 
     def _evaluate(self, epoch: int) -> None:
         if self._on_epoch is None or not self._fabric.is_global_zero:
@@ -217,65 +220,7 @@ class _Clock:
         return (step - self._step) / (time.perf_counter() - self._start)
 
 
-class Writer:
-    """Decides when a run is saved, so that all processes save and stop at the same step."""
-
-    def __init__(self, run: Run, folder: str | Path | None, minutes: float):
-        self._run, self._minutes = run, minutes
-        self._store = None if folder is None else Checkpoints(folder)
-        self._saved_at = time.monotonic()
-
-    @property
-    def on(self) -> bool:
-        return self._store is not None
-
-    def after_step(self, stop: StopRequest) -> None:
-        """Save if it is time to, and stop if somebody asked."""
-        run, fabric = self._run, self._run._fabric
-        last = run.step == run.total
-        alone = fabric.world_size == 1
-        if not self.on or not (alone or last or run.step % STEPS_BETWEEN_TALKS == 0):
-            return
-        due = time.monotonic() - self._saved_at >= 60 * self._minutes
-        wanted = torch.tensor([bool(stop), bool(stop) or due or last], dtype=torch.float32)
-        if not alone:
-            wanted = fabric.all_reduce(wanted.to(fabric.device), reduce_op="sum").cpu()
-        if wanted[1]:
-            self._save()
-        if wanted[0] and not last:
-            raise Stopped(
-                f"stopped after step {run.step} of {run.total}; the checkpoint is in {self._store.folder}. "
-                "Run the same call or command again to go on"
-            )
-
-    def _save(self) -> None:
-        state = self._run.state_dict()  # on all processes: some of it is gathered
-        if self._run._fabric.is_global_zero:
-            try:
-                self._store.save(state, self._run.step)
-            except OSError as error:
-                raise OSError(
-                    error.errno,
-                    f"{error.strerror}; the checkpoint of step {self._run.step} could not be written, earlier ones are "
-                    "whole. Make room, then run the same call or command again to go on",
-                    str(self._store.folder),
-                ) from error
-        self._saved_at = time.monotonic()
-
-
-def _random_states(device: torch.device) -> dict[str, Tensor]:
-    """Of torch's global generators, from which layers such as Dropout draw."""
-    states = {"cpu": torch.get_rng_state()}
-    return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
-
-
-def _set_random_states(states: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda" and "cuda" in states:  # not if the run began on another kind of device
-        torch.cuda.set_rng_state(states["cuda"], device)
-
-
-def _of_all_processes(fabric, mine: dict[str, Any]) -> list[dict[str, Any]]:
+def of_all_processes(fabric: Fabric, mine: Any) -> list[Any]:
     """What each process holds, in order of rank."""
     if fabric.world_size == 1:
         return [mine]

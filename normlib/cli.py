@@ -51,10 +51,19 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"\n{stop}" if str(stop) else "\nstopped", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"normlib: {error}", file=sys.stderr)
+    except (ValueError, OSError, ImportError, FloatingPointError, RuntimeError) as error:
+        if options.traceback:
+            raise
+        print(f"normlib: {error}{_hint(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _hint(error: Exception) -> str:
+    """What to do about an error that does not say so itself."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return "; set micro_batch_size to a divisor of batch_size"
+    return "" if isinstance(error, ValueError | OSError) else "; --traceback shows where"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         form = argparse.RawDescriptionHelpFormatter
         sub = verbs.add_parser(name, help=words, description=words, epilog=EXAMPLES[name], formatter_class=form)
         sub.set_defaults(verb=function)
+        sub.add_argument("--traceback", action="store_true", help="show where an error came from")
         return sub
 
     train = verb("train", _train, "train a recipe in a run directory")
@@ -77,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = verb("evaluate", _evaluate, "score the newest checkpoint of a run directory")
     evaluate.add_argument("run", type=Path, help="run directory")
+    evaluate.add_argument("--accelerator", default="auto", help="auto (default), cpu, cuda or mps")
 
     record = verb("record", _record, "run an experiment and write it to results/")
     record.add_argument("name", nargs="?", help="an experiment; without it, all are listed")
@@ -96,33 +107,39 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace) -> None:
     from normlib import recipes, runs
+    from normlib._launch import is_first
 
     recipe = recipes.changed(recipes.named(options.recipe), _settings(options.set))
-    if _is_first():
+    if is_first():
         print(recipe)
     trained = runs.train(
         recipe, options.out, checkpoint_minutes=options.checkpoint_minutes, accelerator=options.accelerator,
         tensorboard=options.tensorboard,
     )  # fmt: skip
-    if _is_first():
+    if is_first():
         print(_last_epochs(trained.history))
         print(f"run directory: {options.out}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from normlib import runs
-    from normlib._checkpoints import replace_file
+    from normlib._checkpoints import Checkpoints, replace_file
+    from normlib._launch import device_of
     from normlib._samples import sample_table
 
+    device = device_of(options.accelerator)
     recipe, model = runs.load(options.run)
-    bank, test = recipe.images(), recipe.test_images()
-    table = sample_table(model, bank, {"test": test}, k=min(200, len(bank) - 1), seed=recipe.train.seed)
+    bank, sets = recipe.images(), recipe.test_sets()
+    table = sample_table(model.to(device), bank, sets, k=min(200, len(bank) - 1), seed=recipe.train.seed)
     path = options.run / "samples.parquet"
     replace_file(path, lambda temporary: table.to_parquet(temporary, index=False, compression="zstd"))
-    print(f"{len(table)} test images, {len(bank)} labelled training images")
-    print(f"nearest neighbours correct  {table['knn_correct'].mean():.3f}")
-    print(f"linear probe correct        {table['probe_correct'].mean():.3f}")
-    print(f"median norm of embeddings   {table['norm_projector'].median():.3g}")
+    steps = recipe.train.epochs * (len(bank) // recipe.train.batch_size)
+    print(f"checkpoint of step {Checkpoints(options.run / 'checkpoints').steps()[-1]} of {steps}")
+    scores = {"knn_correct": "mean", "probe_correct": "mean", "norm_projector": "median"}
+    summary = table.groupby("split").agg(
+        images=("index", "size"), **{name: (name, how) for name, how in scores.items()}
+    )
+    print(summary.rename(columns={"norm_projector": "median norm"}).to_string(float_format="{:.3f}".format))
     print(f"scores of each image: {path}")
 
 
@@ -183,9 +200,3 @@ def _last_epochs(history) -> str:
     means = history.steps.groupby("epoch", as_index=False)[["loss", "norm"]].mean()
     table = means.merge(history.epochs, on="epoch", how="right")
     return table.to_string(index=False, float_format=lambda value: f"{value:.4g}")
-
-
-def _is_first() -> bool:
-    import os
-
-    return int(os.environ.get("RANK", 0)) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,27 +18,37 @@ from normlib.training import TrainConfig, check_flags, make_plain
 if TYPE_CHECKING:
     from normlib.data import ImageSet
 
-__all__ = ["NETWORKS", "RECIPES", "Recipe", "changed", "load_once", "named"]
+__all__ = ["NETWORKS", "RECIPES", "Network", "Recipe", "changed", "load_once", "named"]
 
 
 @dataclass(frozen=True)
 class Network:
-    """A backbone that recipes name: how to build it, its width of features, and which layers a tracker watches."""
+    """A backbone that recipes can name once it is in ``NETWORKS``.
 
-    build: Any
+    Args:
+        build: Called as ``build(seed=0)``, returns the untrained backbone, from images to features ``(N, features)``.
+        features: Width of the features.
+        image_shape: Shape of an image, ``(C, H, W)``.
+        views: Returns what draws the two views of a batch.
+        layers: Names of the layers in the whole model that a tracker watches; the last puts out the embedding.
+    """
+
+    build: Callable[..., nn.Module]
     features: int
-    views: Any
+    image_shape: tuple[int, int, int]
+    views: Callable[[], augment.TwoViews]
     layers: tuple[str, ...]
 
 
 _STAGES = tuple(f"backbone.layer{i}" for i in range(1, 5))
 _HEAD = ("backbone", "projector.0", "projector.2")
 NETWORKS = {
-    "resnet18": Network(models.resnet18_cifar, 512, augment.TwoViews.natural, _STAGES + _HEAD),
-    "narrow_resnet": Network(models.narrow_resnet, 128, augment.TwoViews.natural, _STAGES + _HEAD),
+    "resnet18": Network(models.resnet18_cifar, 512, (3, 32, 32), augment.TwoViews.natural, _STAGES + _HEAD),
+    "narrow_resnet": Network(models.narrow_resnet, 128, (3, 32, 32), augment.TwoViews.natural, _STAGES + _HEAD),
     "digits": Network(
         lambda seed: models.digits_encoder(64, 128, seed=seed),
         128,
+        (1, 8, 8),
         augment.TwoViews.digits,
         ("backbone.0", "backbone.2", "backbone.5", "projector.0", "projector.2"),
     ),
@@ -138,6 +148,16 @@ class Recipe:
     def test_images(self) -> ImageSet:
         """The test images of all classes."""
         return load_once(self.data, "test")
+
+    def test_sets(self) -> dict[str, ImageSet]:
+        """The test images of the classes that are trained on, ``"test"``, and of the others, ``"held out"``.
+
+        >>> list(changed(RECIPES["digits"], {"held_out": (0, 1)}).test_sets())
+        ['test', 'held out']
+        """
+        if not self.held_out:
+            return {"test": self.test_images()}
+        return dict(zip(("test", "held out"), data.hold_out(self.test_images(), self.held_out), strict=True))
 
 
 def _are_integers(values: Any) -> bool:

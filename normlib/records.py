@@ -7,6 +7,7 @@ it was stopped; ``reproduce`` runs it again and compares.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -65,11 +66,11 @@ def load_or_run(name: str) -> Tables:
     experiment = _experiment(name)
     if runtime.mode() == "recorded":
         _recorded_runs(name)
-        return _recorded.join(RESULTS / name)
+        return _recorded.join(RESULTS / name, experiment.jobs(experiment.settings))
     if runtime.mode() == "smoke":
         return smoke(name)
     _run_missing(experiment, experiment.settings, RUNS / "full" / name)
-    return _recorded.join(RUNS / "full" / name)
+    return _recorded.join(RUNS / "full" / name, experiment.jobs(experiment.settings))
 
 
 def smoke(name: str) -> Tables:
@@ -85,10 +86,11 @@ def smoke(name: str) -> Tables:
         ValueError: Unknown name.
     """
     experiment = _experiment(name)
+    settings = experiment.settings | experiment.smoke
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "results")
-        _run_missing(experiment, experiment.settings | experiment.smoke, root, scratch=Path(folder, "unfinished"))
-        return _recorded.join(root)
+        _run_missing(experiment, settings, root, scratch=Path(folder, "unfinished"))
+        return _recorded.join(root, experiment.jobs(settings))
 
 
 def provenance(name: str) -> dict[str, Any]:
@@ -174,9 +176,11 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1)) -> pd.DataFrame:
     import pandas as pd
 
     experiment, recorded, root = _experiment(name), _recorded_runs(name), RUNS / "reproduced" / name
-    _run_missing(experiment, recorded[0]["settings"], root, part=part)
+    jobs, done = ([run.get("job", {}) for run in runs] for runs in (recorded, _recorded.runs(root)))
+    wanted = [job for job in _part_of(jobs, part) if job not in done]
+    _run_jobs(experiment, recorded[0]["settings"], root, wanted, RUNS / "unfinished" / "reproduced" / name)
     rows = []
-    for job in (run.get("job", {}) for run in recorded):
+    for job in jobs:
         now = _recorded.read(_recorded.folder_of(root, job))
         before = _recorded.read(_recorded.folder_of(RESULTS / name, job))
         rows += [{**job, **row} for table in now for row in _compare(table, before[table], now[table])]
@@ -193,15 +197,25 @@ def _run_missing(
     scratch: Path | None = None,
 ) -> None:
     """Run the jobs of a part that are not finished below ``root``; unfinished ones keep their state in ``scratch``."""
-    scratch = RUNS / "unfinished" / root.name if scratch is None else scratch
-    first, parts = part
-    if not 1 <= first <= parts:
-        raise ValueError(f"part must be (i, n) with 1 ≤ i ≤ n, got {part!r}")
-    undone = experiment.jobs(settings) if anew else _missing(experiment, settings, root)
-    mine = [job for job in experiment.jobs(settings)[first - 1 :: parts] if job in undone]
-    for job in mine:
-        unfinished = _recorded.folder_of(scratch, job)
-        code, start = _recorded.circumstances(settings.get("accelerator", "cpu")), time.perf_counter()
+    mine = _part_of(experiment.jobs(settings), part)
+    if not anew:
+        undone = _missing(experiment, settings, root)
+        mine = [job for job in mine if job in undone]
+    _run_jobs(
+        experiment, settings, root, mine, scratch or RUNS / "unfinished" / root.parent.name / root.name, anew=anew
+    )
+
+
+def _run_jobs(
+    experiment: Experiment, settings: dict[str, Any], root: Path, jobs: list[Job], scratch: Path, *, anew: bool = False
+) -> None:
+    for job in jobs:
+        configuration = experiment.configuration(settings, job)
+        digest = hashlib.sha256(json.dumps([settings, configuration], default=str).encode()).hexdigest()[:8]
+        unfinished = _recorded.folder_of(scratch / digest, job)  # other settings do not go on from this state
+        if anew:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        circumstances, start = _recorded.circumstances(settings.get("accelerator", "cpu")), time.perf_counter()
         tables = experiment.run(settings, job, unfinished)
         images = experiment.images(settings)
         about = {
@@ -209,14 +223,23 @@ def _run_missing(
             "question": experiment.question,
             "job": job,
             "settings": settings,
-            "other_training_settings": experiment.configuration(settings, job),
+            "other_training_settings": configuration,
             "data": images.name,
             "data_fingerprint": images.fingerprint(),
-            **code,
-            "seconds": round(time.perf_counter() - start),
+            **circumstances,
+            "seconds": round(time.perf_counter() - start),  # of the last sitting, if the run was stopped in between
         }
         _recorded.write(_recorded.folder_of(root, job), tables, about)
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _part_of(jobs: list[Job], part: tuple[int, int]) -> list[Job]:
+    first, parts = part
+    if not 1 <= first <= parts:
+        raise ValueError(f"part must be (i, n) with 1 ≤ i ≤ n, got {part!r}")
+    if not jobs[first - 1 :: parts]:
+        raise ValueError(f"part {first}/{parts} has no runs: the experiment has {len(jobs)}")
+    return jobs[first - 1 :: parts]
 
 
 def _missing(experiment: Experiment, settings: dict[str, Any], root: Path) -> list[Job]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,8 +14,10 @@ from torch import nn
 
 from normlib import evaluation, models
 from normlib._checkpoints import Checkpoints, differences, replace_file
-from normlib._speed import within
-from normlib.recipes import Recipe
+from normlib._launch import is_first, processes
+from normlib._rows import check_number
+from normlib._speed import pairs_per_second
+from normlib.recipes import Recipe, changed
 from normlib.tracking import NormTracker
 from normlib.training import History, TrainConfig, check_place, fit
 
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Trained", "load", "train", "within"]
 
+LOCK = ".lock"
+
 
 @dataclass(frozen=True)
 class Trained:
     """A finished run.
 
     Args:
-        model: The trained network.
+        model: The trained network, in eval mode.
         history: Loss and norm by step, metrics by epoch.
         norms: Statistics of the tracker, as :meth:`normlib.tracking.NormTracker.to_frame` gives them.
     """
@@ -101,22 +105,61 @@ def train(
         metrics = clock.stop()
         if epoch == 0:  # all arguments have been checked by now
             _write_recipe(folder, recipe)
+            lock.acquire()
         if knn and (epoch & (epoch - 1) == 0 or epoch == recipe.train.epochs):  # 0 and powers of two
             metrics["knn"] = _knn_accuracy(model, images, test)
         clock.start()
         return metrics
 
-    with tracker:
+    lock = _Lock(folder)
+    with lock, tracker:
         history = fit(
             model, images, recipe.train, augment=recipe.views(), tracker=tracker, on_epoch=on_epoch,
             checkpoints=folder / "checkpoints", checkpoint_minutes=checkpoint_minutes, accelerator=accelerator,
             logger=logger, progress=progress,
         )  # fmt: skip
-    trained = Trained(model, history, tracker.to_frame())
-    if int(os.environ.get("RANK", 0)) == 0:
+    trained = Trained(model.eval(), history, tracker.to_frame())
+    if is_first():
         for name, table in {"steps": history.steps, "epochs": history.epochs, "norms": trained.norms}.items():
             replace_file(folder / f"{name}.parquet", partial(table.to_parquet, index=False, compression="zstd"))
     return trained
+
+
+def within(
+    recipe: Recipe, minutes: float, folder: str | Path, *, accelerator: str = "auto", seconds: float = 10.0
+) -> Recipe:
+    """The recipe with as many epochs as a time budget allows on this device, as a short probe measures it.
+
+    A tenth of them, at most as many as the recipe has, are for the warm-up. If the run directory holds a run already,
+    its recipe is returned, so that training can go on.
+
+    Args:
+        recipe: What to train.
+        minutes: Budget for the training itself, > 0.
+        folder: The run directory that the recipe will be trained in.
+        accelerator: As in :func:`normlib.training.fit`.
+        seconds: Length of the probe, at least a few steps.
+
+    Raises:
+        ValueError: ``minutes`` is not above 0, several processes were started, or not even one epoch fits; the
+            message says what one takes.
+
+    >>> from normlib.recipes import named
+    >>> within(named("digits"), 0.5, "runs/new", accelerator="cpu", seconds=0.1).train.epochs > 1
+    True
+    """
+    check_number("minutes", minutes, above=0)
+    saved = _read_recipe(Path(folder))
+    if saved is not None:
+        return saved
+    if processes() > 1:
+        raise ValueError("a budget of minutes is for one process; with torchrun, set the recipe's epochs")
+    speed = pairs_per_second(recipe, accelerator, seconds)
+    one = len(recipe.images()) / speed / 60
+    epochs = int(minutes / one)
+    if epochs < 1:
+        raise ValueError(f"one epoch takes {one:.0f} minutes here, more than minutes = {minutes:g}; use a GPU")
+    return changed(recipe, {"epochs": epochs, "warmup_epochs": min(recipe.train.warmup_epochs, epochs / 10)})
 
 
 def load(folder: str | Path) -> tuple[Recipe, models.SimCLR]:
@@ -139,6 +182,36 @@ def load(folder: str | Path) -> tuple[Recipe, models.SimCLR]:
     return recipe, model.eval()
 
 
+class _Lock:
+    """Held by the process that trains in a run directory, from the moment that the directory is there."""
+
+    def __init__(self, folder: Path):
+        self._path, self._lock = folder / LOCK, None
+
+    def __enter__(self) -> _Lock:
+        if self._path.parent.exists() and is_first():
+            self.acquire()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._lock is not None:
+            self._path.unlink(missing_ok=True)
+            self._lock.release()
+
+    def acquire(self) -> None:
+        """Take the lock; no effect when it is held here already."""
+        from filelock import FileLock, Timeout
+
+        if self._lock is not None:
+            return
+        lock = FileLock(self._path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"another process is training in {self._path.parent}; wait for it") from None
+        self._lock = lock
+
+
 class _Stopwatch:
     """Pairs per second of whole epochs; an epoch that another process began has none."""
 
@@ -156,6 +229,8 @@ class _Stopwatch:
 
 def _knn_accuracy(model: nn.Module, bank: ImageSet, test: ImageSet) -> float:
     features, queries = (evaluation.embed(model, images)[0] for images in (bank, test))
+    if not (features.isfinite().all() and queries.isfinite().all()):
+        return math.nan
     predicted = evaluation.knn(features, bank.labels, queries, k=min(200, len(bank)), n_classes=len(bank.classes))
     return (predicted == test.labels).double().mean().item()
 
@@ -164,7 +239,8 @@ def _check_folder(folder: Path, recipe: Recipe) -> None:
     saved = _read_recipe(folder)
     if saved is None and folder.exists():
         # A run that was killed while it wrote its recipe has left a part of that behind.
-        foreign = [path for path in folder.iterdir() if not path.match(".recipe.json.*.normlib-tmp")]
+        ours = (LOCK, ".recipe.json.*.normlib-tmp")
+        foreign = [path for path in folder.iterdir() if not any(map(path.match, ours))]
         if foreign:
             raise ValueError(f"{folder} is not empty and holds no run; name a new folder")
     if saved is not None and (lines := differences(asdict(saved), asdict(recipe))):

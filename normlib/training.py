@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,15 +16,15 @@ from normlib._checkpoints import Checkpoints, differences
 from normlib._optimizers import OPTIMIZERS
 from normlib._progress import Progress
 from normlib._rows import check_contrast, check_number
-from normlib._training_run import DivergenceError, History, Run, Stopped, Writer
+from normlib._saving import Stopped, Writer
+from normlib._training_run import DivergenceError, History, Run, of_all_processes
 from normlib.losses import Denominator
 
 if TYPE_CHECKING:
-    from normlib.augment import TwoViews
     from normlib.data import ImageSet
     from normlib.tracking import NormTracker
 
-__all__ = ["DivergenceError", "History", "Stopped", "TrainConfig", "fit"]
+__all__ = ["DivergenceError", "History", "Stopped", "TrainConfig", "architecture", "fit"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TrainConfig:
         compile: Compile the model with ``torch.compile``.
         micro_batch_size: Pairs in one forward pass, where a whole batch does not fit into memory; it must divide the
             images that a device gets. The loss is still that of the whole batch, at the price of a second forward pass.
-            BatchNorm sees one micro-batch at a time. None: all at once.
+            BatchNorm sees one micro-batch at a time; Dropout drops the same in both passes. None: all at once.
         seed: Seed of the order of images and of the augmentation.
 
     Raises:
@@ -123,7 +123,7 @@ def fit(
     images: ImageSet,
     config: TrainConfig = TrainConfig(),
     *,
-    augment: TwoViews,
+    augment: Callable[..., tuple[Tensor, Tensor]],
     tracker: NormTracker | None = None,
     on_epoch: Callable[[int], dict[str, float] | None] | None = None,
     checkpoints: str | Path | None = None,
@@ -132,7 +132,7 @@ def fit(
     logger: Any = None,
     progress: bool = True,
 ) -> History:
-    """Train ``model`` with SimCLR; the model is changed in place and stays on its device.
+    """Train ``model`` with SimCLR; the model is changed in place, and ends on the training device in training mode.
 
     Interventions are plugged in around this call: ``cut_initialization(model, c)`` before it,
     ``SimCLR(…, grad_scale=p)`` in the model.
@@ -151,13 +151,15 @@ def fit(
         model: Maps images ``(N, C, H, W)`` in [0, 1] to embeddings ``(N, D)``.
         images: Training images; held as uint8 in the device's memory if they fill at most half of it.
         config: Settings of the run.
-        augment: Draws the two views of a batch.
-        tracker: Norm tracker of ``model``, attached here if it is not; one ``tracker.step`` is called for each
-            optimiser step, and gradients come without the loss scale of ``"16-mixed"``.
+        augment: Draws the two views of a batch: a :class:`normlib.augment.TwoViews`, or any function that is called as
+            ``augment(images, generator=…)`` with uint8 images ``(N, C, H, W)`` on the device and a generator on the CPU
+            and returns two float tensors of N views.
+        tracker: Norm tracker of ``model``, attached here if it is not, and left so; one ``tracker.step`` is called for
+            each optimiser step, and gradients come without the loss scale of ``"16-mixed"``.
         on_epoch: Called with the number of finished epochs, also with 0 before the first: evaluate here. What it
             returns, numbers by name, becomes a row of ``epochs``. The tracker does not see its forward passes. Of
-            several processes only the first calls it.
-        checkpoints: Folder for the checkpoints of this run; the last two are kept.
+            several processes only the first calls it; the others wait, for half an hour at most.
+        checkpoints: Folder for the checkpoints of this run; the last two are kept. Several machines must share it.
         checkpoint_minutes: Time between two checkpoints, ≥ 0. One is written at the end and on Ctrl-C as well.
         accelerator: Lightning Fabric's name of a device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
         logger: A logger of Lightning Fabric, such as its ``TensorBoardLogger``; gets ``lr``, ``loss``, ``norm`` of each
@@ -188,13 +190,15 @@ def fit(
     """
     check_place(accelerator, checkpoints)
     check_number("checkpoint_minutes", checkpoint_minutes, at_least=0)
-    _check_shares(model, images, config)
-    saved = _saved_state(model, images, config, tracker, checkpoints)
+    _check_shares(images, config)
+    settings = _settings(model, images, config, augment)
+    saved = _saved_state(settings, model, tracker, checkpoints)
     fabric = _launch.launch(accelerator, config.precision, logger)
-    run = Run(fabric, model, images, config, augment, tracker, on_epoch, _settings(images, config))
+    run = Run(fabric, model, images, config, augment, tracker, on_epoch, settings)
     if saved is not None:
         run.load_state_dict(saved)
-    writer = Writer(run, checkpoints, checkpoint_minutes)
+    _check_agreement(of_all_processes(fabric, (run.step, settings)))
+    writer = Writer(fabric, checkpoints, checkpoint_minutes)
     with Progress(run.total, done=run.step, shown=progress and fabric.is_global_zero) as bar:
         run.train(writer, bar)
     return run.history()
@@ -212,46 +216,68 @@ def check_place(accelerator: str, folder: str | Path | None) -> None:
         raise PermissionError(f"{folder} cannot be written, since {there} is not yours to write; name another")
 
 
-def _check_shares(model: nn.Module, images: ImageSet, config: TrainConfig) -> None:
+def _check_shares(images: ImageSet, config: TrainConfig) -> None:
     processes = _launch.processes()
     if len(images) < config.batch_size:
         raise ValueError(f"images holds {len(images)} images, fewer than batch_size = {config.batch_size}")
     if config.batch_size % processes:
         raise ValueError(f"batch_size = {config.batch_size} cannot be shared out evenly among {processes} processes")
     share, micro = config.batch_size // processes, config.micro_batch_size
-    if micro is None:
-        return
-    if share % micro:
+    if micro is not None and share % micro:
         raise ValueError(f"micro_batch_size = {micro} must divide the {share} images that each process gets")
-    random = [
-        name for name, part in model.named_modules() if isinstance(part, nn.modules.dropout._DropoutNd) and part.p
-    ]
-    if random:
-        raise ValueError(
-            f"micro_batch_size embeds each image twice and needs the same embedding both times; {', '.join(random)} "
-            "drops at random: set its p to 0, or use whole batches"
-        )
+
+
+def _check_agreement(of_all: list[tuple[int, dict[str, Any]]]) -> None:
+    """Refuse processes that begin at different steps or with different settings."""
+    step, settings = of_all[0]
+    for rank, (other_step, other) in enumerate(of_all):
+        if other_step != step:
+            raise ValueError(
+                f"process 0 goes on from step {step}, process {rank} from step {other_step}: all machines must share "
+                "the folder of the checkpoints"
+            )
+        if lines := differences(settings, other):
+            joined = "\n  ".join(lines).replace("in the run directory", "in process 0").replace("now", f"in {rank}")
+            raise ValueError(f"processes 0 and {rank} were started with different settings:\n  {joined}")
 
 
 def _saved_state(
-    model: nn.Module, images: ImageSet, config: TrainConfig, tracker: NormTracker | None, folder: str | Path | None
+    settings: dict[str, Any], model: nn.Module, tracker: NormTracker | None, folder: str | Path | None
 ) -> dict[str, Any] | None:
     """The newest checkpoint in a folder, if it is one of this run."""
     saved = None if folder is None else Checkpoints(folder).load()
     if saved is None:
         return None
     watched = _watched({} if tracker is None else tracker.state_dict())
-    now = {"settings": _settings(images, config), "model": _shapes(model.state_dict()), "tracker": watched}
-    before = {"settings": saved["settings"], "model": _shapes(saved["model"]), "tracker": _watched(saved["tracker"])}
+    now = {**settings, "weights": _shapes(model.state_dict()), "tracker": watched}
+    before = {**saved["settings"], "weights": _shapes(saved["model"]), "tracker": _watched(saved["tracker"])}
     if other := differences(before, now):
         lines = "\n  ".join(other)
         raise ValueError(f"{folder} holds checkpoints of another run; take another folder. What differs:\n  {lines}")
     return saved
 
 
-def _settings(images: ImageSet, config: TrainConfig) -> dict[str, Any]:
+def _settings(model: nn.Module, images: ImageSet, config: TrainConfig, augment: Callable) -> dict[str, Any]:
     """What a run must share with the one that left a checkpoint."""
-    return {"config": asdict(config), "data": images.fingerprint(), "processes": _launch.processes()}
+    return {
+        "config": asdict(config),
+        "data": images.fingerprint(),
+        "network": architecture(model),
+        "augment": repr(augment) if is_dataclass(augment) else type(augment).__qualname__,
+        "processes": _launch.processes(),
+    }
+
+
+def architecture(model: nn.Module) -> dict[str, str]:
+    """Each part of a network by its name: what it is and how it is set, without weights.
+
+    >>> architecture(nn.Sequential(nn.Linear(2, 1), nn.ReLU()))["0"]
+    'Linear(in_features=2, out_features=1, bias=True)'
+    """
+    return {
+        name: type(part).__name__ if next(part.children(), None) is not None else repr(part)
+        for name, part in model.named_modules()
+    }
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, str]:
