@@ -94,23 +94,45 @@ def test_a_run_that_diverges_is_a_result(made_up, tmp_path):
 
 def test_conditions_change_the_network_as_named(made_up):
     settings = records.EXPERIMENTS["cifar10-rates"].settings
-    built = {job["condition"]: _cifar_runs.recipe_of(settings, job).model() for job in _cifar_runs.jobs(settings)[::7]}
+    built = {job["condition"]: _cifar_runs.recipe_of(settings, job).model() for job in _cifar_runs.jobs(settings)[::8]}
     default, cut = built["default"], built["cut 3"]
     torch.testing.assert_close(3 * cut.projector[2].weight, default.projector[2].weight)
     torch.testing.assert_close(3 * cut.backbone.conv1.weight, default.backbone.conv1.weight)
     assert built["GradScale 1"].grad_scale.power == 1
 
 
-def test_learning_rates_come_from_the_record_of_the_search(monkeypatch, tmp_path):
-    monkeypatch.setattr(_cifar_runs, "RESULTS", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"'default' is not recorded yet; record it with: .* record search"):
-        _cifar_runs.best_rate("search", "default")
-    losses = {0.1: (5.0, 4.0, False), 0.2: (4.9, 3.9, False), 0.4: (4.0, np.nan, True)}  # the last one diverged
-    for lr, (first, second, diverged) in losses.items():
-        epochs = pd.DataFrame({"epoch": [0, 1, 2], "loss": [np.nan, first, second], "diverged": diverged})
+def recorded_search(root, losses):
+    """A search at ``cifar10-rates-cpu`` of the default condition: loss by learning rate, NaN where it diverged."""
+    for lr, loss in losses.items():
+        table = pd.DataFrame({"epoch": [1, 2], "loss": [5.0, loss], "diverged": bool(np.isnan(loss))})
+        table = table.dropna()
         job = {"condition": "default", "lr": lr, "seed": 0}
-        _recorded.write(_recorded.folder_of(tmp_path / "search", job), {"epochs": epochs}, {"job": job})
-    assert _cifar_runs.best_rate("search", "default") == 0.2
+        _recorded.write(_recorded.folder_of(root / "cifar10-rates-cpu", job), {"epochs": table}, {"job": job})
+
+
+def test_learning_rates_come_from_the_whole_search_only(monkeypatch, tmp_path):
+    monkeypatch.setattr(_cifar_runs, "RESULTS", tmp_path)
+    rates = records.EXPERIMENTS["cifar10-rates-cpu"].settings["lrs"]
+    recorded_search(tmp_path, {lr: 5 - lr for lr in rates[:-1]})
+    words = (
+        f"{len(rates) - 1} of {len(rates)} runs of 'default' are recorded; finish it with: .* record cifar10-rates-cpu"
+    )
+    with pytest.raises(FileNotFoundError, match=words):
+        _cifar_runs.best_rate("cifar10-rates-cpu", "default")
+    recorded_search(tmp_path, {rates[-1]: np.nan})
+    assert _cifar_runs.best_rate("cifar10-rates-cpu", "default") == rates[-2]
+    recorded_search(tmp_path, dict.fromkeys(rates, np.nan))
+    with pytest.raises(ValueError, match="all runs of 'default' in cifar10-rates-cpu diverged"):
+        _cifar_runs.best_rate("cifar10-rates-cpu", "default")
+
+
+def test_provenance_says_what_the_network_is_made_of():
+    settings = records.EXPERIMENTS["cifar10-rates-cpu"].settings
+    jobs = [job for job in _cifar_runs.jobs(settings) if job["lr"] == settings["lrs"][0]]
+    made_of = {job["condition"]: _cifar_runs.configuration(settings, job)["architecture"] for job in jobs}
+    assert made_of["default"] == made_of["cut 3"]
+    assert made_of["GradScale 1"]["grad_scale"] == "GradScale(power=1.0)"
+    assert made_of["default"]["backbone.conv1"].startswith("Conv2d(3, 16, kernel_size=(3, 3), stride=(2, 2)")
 
 
 @pytest.mark.parametrize("name", NAMES)

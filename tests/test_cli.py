@@ -48,7 +48,19 @@ def test_evaluate_scores_the_test_images(finished, capsys):
     said = capsys.readouterr().out
     samples = pd.read_parquet(folder / "samples.parquet")
     assert len(samples) == len(data.digits("test"))
-    assert f"nearest neighbours correct  {samples['knn_correct'].mean():.3f}" in said
+    assert "checkpoint of step 4 of 4" in said  # two epochs of two steps
+    scores = said.split("test ", 1)[1].split()[:4]
+    assert scores[:3] == ["450", f"{samples['knn_correct'].mean():.3f}", f"{samples['probe_correct'].mean():.3f}"]
+
+
+def test_evaluate_keeps_classes_apart_that_were_not_trained_on(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run("train", "digits", "--out", folder, "--accelerator", "cpu", "--set", *SHORT, "held_out=[3,8]") == 0
+    assert run("evaluate", folder, "--accelerator", "cpu") == 0
+    samples = pd.read_parquet(folder / "samples.parquet")
+    assert set(samples[samples["split"] == "held out"]["label"]) == {3, 8}
+    assert set(samples[samples["split"] == "test"]["label"]) == set(range(10)) - {3, 8}
+    assert re.search(r"held out +89 +0\.000", capsys.readouterr().out)
 
 
 def test_record_lists_experiments_and_smoke_keeps_nothing(capsys):
@@ -89,8 +101,8 @@ def test_info_names_devices_and_every_experiment(monkeypatch, capsys):
     assert said.startswith("CPU: ")
     rows = {line.split()[0]: line.split() for line in said.splitlines() if line.split()[0] in records.EXPERIMENTS}
     assert list(rows) == list(records.EXPERIMENTS)
-    # 21 runs of 2 epochs of 50,000 pairs at 1,000 a second are 2,100 s
-    assert rows["cifar10-rates-cpu"] == ["cifar10-rates-cpu", "cpu", "1000", "21", "35.0"]
+    # 24 runs of 2 epochs of 50,000 pairs at 1,000 a second are 2,400 s
+    assert rows["cifar10-rates-cpu"] == ["cifar10-rates-cpu", "cpu", "1000", "24", "40.0"]
 
 
 @pytest.mark.parametrize("recipe", ["digits", "cpu"])
@@ -141,6 +153,11 @@ def test_bad_input_is_one_line_with_exit_code_2_and_leaves_nothing(words, messag
     assert message in said.err
     assert "Traceback" not in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
+def test_traceback_shows_where_an_error_came_from():
+    with pytest.raises(ValueError, match="recipe must be one of"):
+        cli.main(["train", "papr", "--out", "nowhere", "--traceback"])
 
 
 @pytest.mark.parametrize("words", [[], ["fly"], ["train"], ["record", "x", "--part", "one"]])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.ops import StochasticDepth
 
 from normlib import data
 from normlib.models import SimCLR, digits_encoder, projection_head
@@ -39,7 +40,7 @@ def run(micro_batch_size=None, epochs=2, checkpoints=None, **options):
         model, IMAGES, config, augment=TwoFixedViews(), tracker=tracker, accelerator="cpu", progress=False,
         checkpoints=checkpoints, checkpoint_minutes=0,
     )  # fmt: skip
-    frame = tracker.reduce().to_frame()
+    frame = tracker.to_frame()
     frame = frame[~frame["statistic"].str.contains("q")].reset_index(drop=True)
     return {"steps": history.steps, "norms": frame, "weights": [p.detach().clone() for p in model.parameters()]}
 
@@ -101,6 +102,13 @@ def test_small_batches_alone_are_another_loss(alone):
     assert small.max() < first - 1
 
 
+def test_machines_that_do_not_share_the_folder_are_refused(tmp_path):
+    """Each process with a folder of its own: only the first has checkpoints to go on from."""
+    torchrun(2, tmp_path, "None", str(tmp_path / "rank-RANK"), "1")
+    with pytest.raises(AssertionError, match=r"process 0 goes on from step 3, process 1 from step 0.*share"):
+        torchrun(2, tmp_path, "None", str(tmp_path / "rank-RANK"), "1")
+
+
 def test_a_checkpoint_of_another_number_of_processes_is_refused(tmp_path):
     run(checkpoints=tmp_path)
     with pytest.raises(AssertionError, match=r"processes: 1 in the run directory, 2 now"):
@@ -117,11 +125,20 @@ def test_shares_that_do_not_come_out_even_are_refused(monkeypatch):
         run(micro_batch_size=24)
 
 
-def test_micro_batches_of_a_model_that_drops_at_random_are_refused():
-    model = SimCLR(torch.nn.Sequential(digits_encoder(8, 16), torch.nn.Dropout(0.1)), projection_head(16, 16, 8))
-    config = TrainConfig(batch_size=64, micro_batch_size=32)
-    with pytest.raises(ValueError, match=r"backbone\.1 drops at random"):
-        fit(model, IMAGES, config, augment=TwoFixedViews(), accelerator="cpu", progress=False)
+@pytest.mark.parametrize("drop", [torch.nn.Dropout(0.3), StochasticDepth(0.5, "row")])
+def test_micro_batches_drop_the_same_in_both_passes(drop):
+    """One micro-batch of the whole batch draws what a plain step draws, and leaves the generator where that does."""
+
+    def weights_and_next(micro_batch_size):
+        model = SimCLR(torch.nn.Sequential(digits_encoder(8, 16), drop), projection_head(16, 16, 8))
+        config = TrainConfig(epochs=2, batch_size=64, warmup_epochs=0, micro_batch_size=micro_batch_size)
+        torch.manual_seed(7)
+        fit(model, IMAGES, config, augment=TwoFixedViews(torch.float32), accelerator="cpu", progress=False)
+        return torch.cat([p.detach().flatten() for p in model.parameters()]), torch.rand(1)
+
+    (plain, after_plain), (pieces, after_pieces) = weights_and_next(None), weights_and_next(64)
+    torch.testing.assert_close(pieces, plain)
+    assert after_pieces == after_plain
 
 
 def test_micro_batches_leave_running_statistics_as_one_pass_would():
@@ -134,7 +151,11 @@ def test_micro_batches_leave_running_statistics_as_one_pass_would():
 
 
 if __name__ == "__main__":
-    target, micro, checkpoints = Path(sys.argv[1]), *[*sys.argv[2:], None, None][:2]
-    outcome = run(micro_batch_size=int(micro) if micro not in (None, "None") else None, checkpoints=checkpoints)
+    target, micro, checkpoints, epochs = Path(sys.argv[1]), *(sys.argv[2:] + ["None", "None", "2"][len(sys.argv) - 2 :])
+    outcome = run(
+        micro_batch_size=None if micro == "None" else int(micro),
+        checkpoints=None if checkpoints == "None" else checkpoints.replace("RANK", os.environ["RANK"]),
+        epochs=int(epochs),
+    )
     if torch.distributed.get_rank() == 0:
         torch.save(outcome, target / "result.pt")

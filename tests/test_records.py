@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -170,6 +171,36 @@ def test_unknown_and_unrecorded_names_are_refused(tiny):
     for function in (records.load_or_run, records.provenance, records.reproduce):
         with pytest.raises(FileNotFoundError, match=r"record it with: python -m normlib record tiny"):
             function("tiny")
+
+
+def test_runs_of_other_settings_are_left_out(tiny, monkeypatch):
+    records.record("many")
+    fewer = dataclasses.replace(records.EXPERIMENTS["many"], jobs=lambda settings: [{"condition": "plain", "seed": 1}])
+    monkeypatch.setitem(records.EXPERIMENTS, "many", fewer)
+    assert set(records.load_or_run("many")["table"]["seed"]) == {1}
+
+
+def test_a_record_that_cannot_take_its_place_puts_the_earlier_one_back(tiny, monkeypatch):
+    folder = records.record("tiny")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    rename = Path.rename
+
+    def fails_once_the_earlier_is_away(self, target):
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fails_once_the_earlier_is_away)
+        with pytest.raises(KeyboardInterrupt):
+            records.record("tiny", anew=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_part_without_runs_is_refused(tiny):
+    records.record("tiny")
+    with pytest.raises(ValueError, match="part 2/2 has no runs: the experiment has 1"):
+        records.reproduce("tiny", part=(2, 2))
 
 
 @pytest.mark.parametrize("part", [(0, 2), (3, 2), (1, 0)])
