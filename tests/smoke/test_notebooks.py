@@ -33,7 +33,7 @@ def is_heavy(path: Path) -> bool:
 
 
 HEAVY = [path for path in NOTEBOOKS if is_heavy(path)]
-WITH_CIFAR = [path for path in NOTEBOOKS if 'DATASET = \\"digits\\"' in path.read_text(encoding="utf-8")]
+WITH_CIFAR = [path for path in NOTEBOOKS if 'DATASET = \\"auto\\"' in path.read_text(encoding="utf-8")]
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -58,7 +58,7 @@ def test_runs_on_colour_images_of_cifar_size(path):
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(STAND_IN))
     for cell in notebook.cells:
-        cell.source = cell.source.replace('DATASET = "digits"', 'DATASET = "cifar10"')
+        cell.source = cell.source.replace('DATASET = "auto"', 'DATASET = "cifar10"')
     execute(notebook, path.parent)
     assert "photographs-train" in str([cell.get("outputs") for cell in notebook.cells])
 
