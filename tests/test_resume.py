@@ -389,20 +389,24 @@ def other_model(width=8):
 OTHER_RUNS = {
     "config": (
         {"lr": 0.2, "optimizer": "lars"},
-        r"settings\.config\.lr: 0\.1 in the run directory, 0\.2 now\n"
-        r"  settings\.config\.optimizer: 'sgd' in the run directory, 'lars' now",
+        r"config\.lr: 0\.1 in the run directory, 0\.2 now\n"
+        r"  config\.optimizer: 'sgd' in the run directory, 'lars' now",
     ),
     "data": (
         {"images": data.digits("train").subset(torch.arange(1, 193))},
-        r"settings\.data: 'sha256:\w+' in the run directory, 'sha256:",
+        r"data: 'sha256:\w+' in the run directory, 'sha256:",
     ),
     "model": (
         {"model": other_model()},
-        r"model\.backbone\.0\.0\.weight: '\(2, 1, 3, 3\)' in the run directory, absent now",
+        r"weights\.backbone\.0\.0\.weight: '\(2, 1, 3, 3\)' in the run directory, absent now",
     ),
     "width": (
         {"model": other_model(6)},
-        r"model\.projector\.2\.weight: '\(8, 16\)' in the run directory, '\(6, 16\)' now",
+        r"weights\.projector\.2\.weight: '\(8, 16\)' in the run directory, '\(6, 16\)' now",
+    ),
+    "same shapes": (
+        {"model": small_model(seed=5, grad_scale=1.0)},
+        r"network\.grad_scale: 'Identity\(\)' in the run directory, 'GradScale\(power=1\.0\)' now",
     ),
 }
 
@@ -412,6 +416,16 @@ def test_checkpoint_of_another_run_is_refused(name, half_done):
     options, words = OTHER_RUNS[name]
     model = options.get("model") or small_model(seed=5)
     assert_refused(half_done, options | {"model": model}, words)
+
+
+def test_checkpoint_of_another_augmentation_is_refused(tmp_path):
+    config = TrainConfig(epochs=1, batch_size=512, warmup_epochs=0, lr=0.1)
+    options = {"checkpoints": tmp_path, "accelerator": "cpu", "progress": False}
+    fit(small_model(), data.digits("train"), config, augment=TwoViews.digits(), **options)
+    other = TwoViews.digits(rotation=30.0)
+    words = r"augment: 'TwoViews\(.*rotation=15\.0.*' in the run directory, 'TwoViews\(.*rotation=30\.0"
+    with pytest.raises(ValueError, match=words):
+        fit(small_model(), data.digits("train"), config, augment=other, **options)
 
 
 def test_checkpoint_with_another_tracker_is_refused(half_done):
