@@ -12,8 +12,8 @@ from torch import nn
 
 from normlib import augment, data, models
 from normlib._rows import check_number
+from normlib._train_config import TrainConfig, check_flags, make_plain
 from normlib.interventions import cut_initialization
-from normlib.training import TrainConfig, check_flags, make_plain
 
 if TYPE_CHECKING:
     from normlib.data import ImageSet

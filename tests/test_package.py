@@ -47,7 +47,7 @@ ALLOWED = {
     "losses": {"_rows"},
     "models": {"losses", "interventions"},
     "plotting": set(),
-    "recipes": {"_rows", "augment", "data", "interventions", "models", "training"},
+    "recipes": {"_optimizers", "_rows", "_train_config", "augment", "data", "interventions", "losses", "models"},
     "records": {
         "_cifar_runs",
         "_digits_runs",
@@ -91,6 +91,7 @@ ALLOWED = {
         "_rows",
         "_saving",
         "_simclr_step",
+        "_train_config",
         "_training_run",
         "interventions",
         "losses",
