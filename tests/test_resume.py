@@ -474,7 +474,7 @@ def test_device_that_is_not_there_is_refused(accelerator, monkeypatch, tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ValueError, match=f"accelerator='{accelerator}' is not available here; usable are auto, cpu"):
-        fit(small_model(), IMAGES, augment=cut, accelerator=accelerator, checkpoints=tmp_path / "new")
+        fit(small_model(), IMAGES, TrainConfig(), augment=cut, accelerator=accelerator, checkpoints=tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
