@@ -47,6 +47,8 @@ def test_each_mode_does_what_it_says(tiny, monkeypatch, tmp_path):
     assert [settings for settings, _ in tiny[1:]] == [{"rows": 2, "seed": 0}, SETTINGS]
     records.load_or_run("tiny")
     assert len(tiny) == 3  # full mode goes on where it was: here, at the end
+    assert len(records.load("tiny")["table"]) == 5
+    assert len(tiny) == 3  # load only reads
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "runs"]
 
 
@@ -168,7 +170,7 @@ def test_unknown_and_unrecorded_names_are_refused(tiny):
     for function in (records.load_or_run, records.record, records.provenance, records.reproduce, records.missing):
         with pytest.raises(ValueError, match="name must be one of tiny, many, got 'other'"):
             function("other")
-    for function in (records.load_or_run, records.provenance, records.reproduce):
+    for function in (records.load, records.load_or_run, records.provenance, records.reproduce):
         with pytest.raises(FileNotFoundError, match=r"record it with: python -m normlib record tiny"):
             function("tiny")
 
