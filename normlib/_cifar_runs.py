@@ -45,7 +45,6 @@ def recipe_of(settings: dict[str, Any], job: Job) -> Recipe:
     """The recipe of one run."""
     by_seed = settings["by_seed"][job["seed"]] if "by_seed" in settings else {}
     changes = settings["change"] | settings["conditions"][job["condition"]] | by_seed
-    changes = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
     return recipes.changed(recipes.named(settings["recipe"]), changes | {"lr": job["lr"], "seed": job["seed"]})
 
 
@@ -182,8 +181,8 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
         "corrupt": {"kinds": ["blur"], "severities": [3], "images": 50},
     }
 
-    def entry(question, seeds, epochs, warmup, smoke=None, change=None, **settings):
-        change = {"data": "cifar10-jpeg", "epochs": epochs, "warmup_epochs": warmup} | (change or {})
+    def entry(question, seeds, epochs, warmup, smoke=None, **settings):
+        change = {"data": "cifar10-jpeg", "epochs": epochs, "warmup_epochs": warmup}
         small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1}, "lrs": [0.1]} | (smoke or {})
         return question, base | {"change": change, "seeds": seeds} | settings, tiny | small
 
