@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Page
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
+INLINE = ("data", "blob")  # schemes of addresses that stand for their content
 
 SETTLE = """async () => {
   await window.MathJax?.startup?.promise
@@ -21,8 +22,9 @@ class Visit:
 
     def __init__(self, page: Page, home: str) -> None:
         self.page, self.home = page, home
-        self.requests, self.troubles = [], []
-        page.on("request", self.requests.append)
+        self.asked, self.answered, self.troubles = [], [], []
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("requestfinished", lambda request: self.answered.append(request))
         page.on("requestfailed", lambda request: self.troubles.append(f"failed: {request.url}: {request.failure}"))
         page.on("response", lambda response: response.ok or self.troubles.append(f"{response.status}: {response.url}"))
         page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
@@ -45,15 +47,11 @@ class Visit:
 
     def outside(self) -> list[str]:
         """Addresses of requests that left the site."""
-        return [
-            request.url
-            for request in self.requests
-            if not request.url.startswith(self.home) and urlsplit(request.url).scheme not in ("data", "blob")
-        ]
+        return [url for url in self.asked if not url.startswith(self.home) and urlsplit(url).scheme not in INLINE]
 
     def transferred(self) -> int:
         """Bytes that came over the wire, with their headers."""
-        sizes = [request.sizes() for request in self.requests if urlsplit(request.url).scheme not in ("data", "blob")]
+        sizes = [request.sizes() for request in self.answered if urlsplit(request.url).scheme not in INLINE]
         return sum(size["responseBodySize"] + size["responseHeadersSize"] for size in sizes)
 
     def theme(self, scheme: str) -> None:
