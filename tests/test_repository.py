@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import shutil
@@ -9,15 +8,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import repository
 import yaml
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = '[project]\nname = "x"\nversion = "0.1.0"  # é\n\n[tool.x]\ny = 1\n'
 URL, OTHER = "https://github.com/some-owner/norms", "https://github.com/Fork3r/norms.course"
-
-spec = importlib.util.spec_from_file_location("repository", ROOT / "tools" / "repository.py")
-repository = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(repository)
 
 
 def notebook(*sources):
@@ -96,6 +92,23 @@ def test_set_rewrites_every_place(checkout):
     assert f'REPOSITORY = "{URL}"\nTAG = "v0.1.0"\n' in cell
     assert setup_cells(checkout) == [cell.removesuffix("\n")] * 2
     assert run(checkout, "check").returncode == 0
+
+
+def test_the_buttons_of_a_chapter_open_it_at_the_tag(checkout):
+    run(checkout, "set", URL)
+    run(checkout, "pin", "v2026.1")
+    config = yaml.safe_load((checkout / "_config.yml").read_text("utf-8"))
+    kept = {key: config[key] for key in ("html", "launch_buttons", "repository")} | {"only_build_toc_files": True}
+    kept["html"].pop("favicon")
+    book = {"_config.yml": kept | {"execute": {"execute_notebooks": "off"}}, "_toc.yml": {"format": "jb-book"}}
+    book["_toc.yml"]["root"] = "notebooks/01-a"
+    for name, content in book.items():
+        (checkout / name).write_text(yaml.safe_dump(content), "utf-8")
+    build = [Path(sys.executable).with_name("jupyter-book"), "build", checkout]
+    subprocess.run(build, check=True, capture_output=True)
+    page = (checkout / "_build/html/notebooks/01-a.html").read_text("utf-8")
+    assert 'href="https://colab.research.google.com/github/some-owner/norms/blob/v2026.1/notebooks/01-a.ipynb"' in page
+    assert 'href="https://mybinder.org/v2/gh/some-owner/norms/v2026.1?urlpath=lab/tree/notebooks/01-a.ipynb"' in page
 
 
 def test_set_changes_nothing_else(checkout):
@@ -188,10 +201,11 @@ def test_git_takes_the_tags_that_are_admitted(tag):
 
 
 @pytest.mark.parametrize("name", ["some-owner/norms", "Some-Owner/Norms"])
-def test_verify_passes_where_the_address_is_set(checkout, name):
+def test_verify_prints_the_tag_where_the_address_is_set(checkout, name):
     run(checkout, "set", URL)
     before = contents(checkout)
-    assert run(checkout, "verify", name).returncode == 0
+    result = run(checkout, "verify", name)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "v0.1.0\n", "")
     assert contents(checkout) == before
 
 
@@ -214,8 +228,8 @@ def test_verify_fails_in_another_repository_and_says_what_to_run(checkout, addre
         run(checkout, "set", address)
     result = run(checkout, "verify", name)
     assert result.returncode == status
-    assert message in result.stdout + result.stderr
-    assert len((result.stdout + result.stderr).splitlines()) == 1
+    assert message in result.stderr
+    assert (len(result.stderr.splitlines()), result.stdout) == (1, "")
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@
     python tools/repository.py sync                                 rewrite the derived places, the set-up cell in
                                                                     every notebook included
     python tools/repository.py check                                exit 1 and name the places that differ
-    python tools/repository.py verify OWNER/NAME                    exit 1 unless this is the address that is set:
-                                                                    what the deployment of the site runs first
+    python tools/repository.py verify OWNER/NAME                    print the tag of all links; exit 1 where another
+                                                                    address is set (run before the site is published)
 
 Derived places: the site's launch buttons and base address in _config.yml, book/setup_cell.py and the same cell in every
 notebook, CITATION.cff, and the links in README.md. Until an address is set, there are no launch buttons and no links.
@@ -228,15 +228,21 @@ def write(planned: dict[Path, str]) -> list[Path]:
     """Write the places that differ, each of them whole or not at all."""
     changed = differing(planned)
     for path in changed:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(planned[path])
-            shutil.copymode(path, temporary)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write_whole(path, planned[path])
     return changed
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        if path.exists():
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> str:
@@ -268,8 +274,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         pyproject = _read(ROOT / "pyproject.toml")
         if chosen.command == "verify":
-            fault = differs_from(read_address(pyproject), normalise(GITHUB + chosen.name).removeprefix(GITHUB))
-            print(fault or f"The address is that of {chosen.name}.")
+            address = read_address(pyproject)
+            fault = differs_from(address, normalise(GITHUB + chosen.name).removeprefix(GITHUB))
+            print(fault or address.tag, file=sys.stderr if fault else sys.stdout)
             return int(bool(fault))
         if chosen.command == "set":
             pyproject = write_address(pyproject, normalise(chosen.url))
