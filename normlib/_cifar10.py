@@ -93,11 +93,24 @@ def fetch(root: Path) -> None:
     """Put the six verified files under ``root``, from the first mirror that delivers them.
 
     A file gets its name only when it is whole and verified, so whatever interrupts a call, the next one can start at
-    once; downloads that were complete by then are not repeated.
+    once; downloads that were complete by then are not repeated. Of several processes one downloads, the others wait.
 
     Raises:
         ConnectionError: No mirror delivered; names each with its reason.
     """
+    from filelock import FileLock
+
+    root.mkdir(parents=True, exist_ok=True)
+    lock = root / ".cifar10.lock"
+    with FileLock(lock):
+        try:
+            if not is_complete(root):  # as it is when another process has just fetched it
+                _fetch_from_any(root)
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _fetch_from_any(root: Path) -> None:
     failures = []
     for mirror in MIRRORS:
         try:
