@@ -484,6 +484,6 @@ def test_checkpoints_that_cannot_be_written_are_refused_before_training(monkeypa
         with pytest.raises(NotADirectoryError, match=r"cannot be a folder, since .*file is a file; name another"):
             run(folder, at=0, epoch=0)
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write everywhere
-    with pytest.raises(PermissionError, match=r"cannot be written, since .* is not yours to write; name another"):
+    with pytest.raises(PermissionError, match=r"cannot be written, since .* is read-only or not yours; name another"):
         run(tmp_path / "new" / "folder", at=0, epoch=0)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
