@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 FOLDER = "cifar-10-batches-bin"
+DOWNLOADS = "downloads"
 RECORDS_PER_FILE = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -108,6 +109,8 @@ def fetch(root: Path) -> None:
                 _fetch_from_any(root)
         finally:
             lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: a later call goes on with what was complete
+                (root / DOWNLOADS).rmdir()
 
 
 def _fetch_from_any(root: Path) -> None:
@@ -129,7 +132,7 @@ def _fetch_from_any(root: Path) -> None:
 def _fetch_from(mirror: Mirror, root: Path) -> None:
     import pooch
 
-    downloads = root / "downloads"
+    downloads = root / DOWNLOADS
     downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=2**20, timeout=30)
     paths = [
         Path(pooch.retrieve(url, f"sha256:{sha256}", url.rsplit("/", 1)[1], downloads, downloader=downloader))
@@ -141,8 +144,6 @@ def _fetch_from(mirror: Mirror, root: Path) -> None:
         raise ValueError(f"it does not hold {', '.join(sorted(missing))}")
     for path in paths:
         path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty: another process is downloading
-        downloads.rmdir()
 
 
 def _tar_blocks(path: Path) -> Iterator[bytes]:

@@ -307,13 +307,14 @@ def _as_written(value: dict[str, Any]) -> dict[str, Any]:
 def _compare(name: str, before: pd.DataFrame, now: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for column in before.select_dtypes("number"):
         old, new = before[column].mean(), now[column].mean()
+        same = before[column].equals(now[column])  # so are NaN and infinity of runs that diverged
         yield {
             "table": name,
             "column": column,
             "recorded": old,
             "now": new,
-            "difference": abs(new - old) / max(abs(old), abs(new), 1e-300),
-            "identical": before[column].equals(now[column]),
+            "difference": 0.0 if same else abs(new - old) / max(abs(old), abs(new), 1e-300),
+            "identical": same,
         }
 
 

@@ -496,7 +496,7 @@ def test_transfer_that_breaks_off_leaves_no_file_that_passes_for_whole(tmp_path,
     monkeypatch.setattr(_cifar10, "MIRRORS", (mirror(server, "tar", "/good", good),))
     with pytest.raises(ConnectionError):
         data.cifar10(root=tmp_path, download=True)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert list(tmp_path.iterdir()) == []
     server.missing_bytes = 0
     assert_original(data.cifar10(root=tmp_path, download=True), blocks, list(blocks)[:5])
 

@@ -153,6 +153,18 @@ def test_a_reproduction_of_an_earlier_record_is_run_again(tiny):
     assert records.reproduce("tiny")["identical"].all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_run_that_diverges_again_is_identical(tiny, monkeypatch):
+    def run(settings, job, folder):
+        return {"table": pd.DataFrame({"norm": [1.0, math.inf], "knn": [math.nan, math.nan]})}
+
+    monkeypatch.setitem(records.EXPERIMENTS, "tiny", dataclasses.replace(records.EXPERIMENTS["tiny"], run=run))
+    records.record("tiny")
+    table = records.reproduce("tiny")
+    assert table["identical"].all()
+    assert table["difference"].tolist() == [0, 0]
+
+
 def test_provenance_has_the_speed_where_epochs_were_timed(tiny, monkeypatch):
     def run(settings, job, folder):
         return {"epochs": pd.DataFrame({"epoch": [0, 1, 2, 3], "pairs_per_second": [math.nan, 1000.0, 1200.4, 900.0]})}

@@ -23,7 +23,7 @@ from normlib.models import SimCLR, digits_encoder, projection_head
 from normlib.tracking import NormTracker
 from normlib.training import Stopped, TrainConfig, fit
 
-KILLS = int(os.environ.get("NORMLIB_KILLS", 3))
+KILLS = int(os.environ.get("NORMLIB_KILLS", 3))  # NORMLIB_KILLS=20 python -m pytest tests/test_resume.py -k killed_runs
 IMAGES = data.digits("train").subset(torch.arange(192))
 SETTINGS = {"epochs": 3, "batch_size": 64, "warmup_epochs": 1, "lr": 0.1, "weight_decay": 0.01}
 STEPS = 9
