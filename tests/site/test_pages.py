@@ -36,8 +36,10 @@ FORMULAS = """() => {
 TOO_WIDE = """() => {
   const cut = (element) => getComputedStyle(element).overflowX !== 'visible'
   const within = (element) => element !== document.body && (cut(element) || within(element.parentElement))
+  const beyond = (element) => element.getBoundingClientRect().right > innerWidth + 1
+  const seen = (element) => element.checkVisibility({visibilityProperty: true})
   const wide = [...document.querySelectorAll('main *')].filter(
-    (element) => element.checkVisibility({visibilityProperty: true}) && element.getBoundingClientRect().right > innerWidth + 1 && !within(element.parentElement))
+    (element) => seen(element) && beyond(element) && !within(element.parentElement))
   return {
     document: document.documentElement.scrollWidth - innerWidth,
     elements: wide.slice(0, 5).map((element) => element.outerHTML.slice(0, 160)),
@@ -82,7 +84,8 @@ class TestDesktop(Checks):
         assert sum(visit.weights.values()) <= FIRST_LOAD, "\n".join(f"{weight:8} {url}" for url, weight in heaviest)
 
     def test_figures_are_light_and_wait_until_they_are_near(self, visit):
-        images = visit.page.eval_on_selector_all(
+        figures = "article img[src*='/_images/']"
+        images = visit.page.eval_on_selector_all(figures, "found => found.map((img) => [img.src, img.loading])")
             "article img[src*='/_images/']", "found => found.map(i => [i.src, i.loading])"
         )
         assert [source for source, loading in images if loading != "lazy"] == []
