@@ -10,12 +10,16 @@ export NORMLIB_MODE ?= recorded
 # Threads that sleep while they wait leave the cores to others: much faster on a busy machine.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: book serve lab outputs check lint unit test notebooks smoke site test-lowest bench set-repository clean
+.PHONY: book print serve lab outputs check lint unit test notebooks smoke site test-lowest bench set-repository clean
 .DELETE_ON_ERROR:
 
 book: .venv/.complete ## build the book from executed notebooks
 	$(BIN)/jupyter-book clean . && TQDM_DISABLE=1 $(BIN)/jupyter-book build . -W -n --keep-going
+	$(BIN)/python tools/print_edition.py join
 	@echo "The book is ready. Open file://$(CURDIR)/_build/html/index.html"
+
+print: book ## print the book: all pages as one PDF; needs Chromium
+	$(BIN)/python tools/print_edition.py pdf
 
 serve: book ## build the book and serve it on http://localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

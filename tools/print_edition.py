@@ -26,7 +26,9 @@ from bs4 import BeautifulSoup, Tag
 ROOT = Path(__file__).resolve().parents[1]
 JOINED, PDF = "print.html", "embedding-norms.pdf"  # both in the site's folder
 # Of use on a screen only: links to oneself and to source files, prompts to fold code, the cell that prepares Colab.
-CHROME = "a.headerlink, a:has(.viewcode-link), details.hide > summary, .cell.tag_setup, .toctree-wrapper, button, script"
+CHROME = (
+    "a.headerlink, a:has(.viewcode-link), details.hide > summary, .cell.tag_setup, .toctree-wrapper, button, script"
+)
 REFERRING = ("for", "headers", "aria-controls", "aria-describedby", "aria-labelledby")  # attributes that name ids
 
 Pages = dict[str, BeautifulSoup]  # by the names that _toc.yml gives them
@@ -180,7 +182,7 @@ def entry(section: Tag) -> str:
 def contents(parts: list[Part], sections: dict[str, Tag]) -> str:
     """The table of contents."""
     return "".join(
-        f'{f"<p>{escape(part.caption)}</p>" if part.caption else ""}'
+        f"{f'<p>{escape(part.caption)}</p>' if part.caption else ''}"
         f"<ul>{''.join(entry(sections[name]) for name in part.names)}</ul>"
         for part in parts
     )
