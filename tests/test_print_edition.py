@@ -13,7 +13,8 @@ ONE = """<html><head><link rel="stylesheet" href="../_static/a.css?v=1"><link re
 <section id="part"><h2>Part</h2><div class="exercise dropdown" aria-labelledby="same part">Solution</div></section>
 <details class="hide"><summary>Show the code</summary>x &lt; 1</details><details><summary>Proof</summary>So.</details>
 <div class="cell tag_setup">git clone</div></section></article></body></html>"""
-TWO = """<html><head><link rel="stylesheet" href="../_static/a.css?v=1"><script>window.MathJax = {}</script></head><body>
+TWO = """<html><head><link rel="stylesheet" href="../_static/a.css?v=1"><script>window.MathJax = {}</script></head>
+<body>
 <article class="bd-article"><section id="same"><h1>Two</h1><p><a href="../notebooks/one.html#part">back</a></p>
 </section></article></body></html>"""
 

@@ -124,8 +124,13 @@ def unfold(article: Tag) -> None:
 
 def readdress(article: Tag, name: str, pages: Pages) -> None:
     """Make the ids of a page unique in the book, and let its links and sources work from the joined page."""
+    taken = set()  # some extensions give several boxes of a page the same id: links lead to the first
     for element in article.select("[id]"):
         element["id"] = anchor(name, element["id"])
+        if element["id"] in taken:
+            del element["id"]
+        else:
+            taken.add(element["id"])
     for attribute in REFERRING:
         for element in article.select(f"[{attribute}]"):
             value = element[attribute]
@@ -163,20 +168,17 @@ def head(pages: Pages) -> Iterator[str]:
                 yield str(element)
 
 
-def inner(element: Tag) -> str:
-    """What a heading holds."""
-    return element.decode_contents().strip()
+def reference(place: str, heading: Tag) -> str:
+    """A link to a heading, which shows what it says."""
+    return f'<a href="#{place}"><span>{heading.decode_contents().strip()}</span></a>'
 
 
 def entry(section: Tag) -> str:
     """A page's lines in the table of contents: its title and those of its sections."""
-    title = section.find("h1")
     below = "".join(
-        f'<li><a href="#{heading.parent["id"]}">{inner(heading)}</a></li>'
-        for heading in section.select("h2")
-        if heading.parent.get("id")
+        f"<li>{reference(heading.parent['id'], heading)}</li>" for heading in section.select("section > h2")
     )
-    return f'<li><a href="#{section["id"]}">{inner(title)}</a>{f"<ul>{below}</ul>" if below else ""}</li>'
+    return f"<li>{reference(section['id'], section.h1)}{f'<ul>{below}</ul>' if below else ''}</li>"
 
 
 def contents(parts: list[Part], sections: dict[str, Tag]) -> str:

@@ -52,7 +52,11 @@ def differences(folder: Path) -> list[str]:
     return (
         [f"{name} is missing" for name in sorted(recorded.keys() - present.keys())]
         + [f"{name} is not in {MANIFEST}" for name in sorted(present.keys() - recorded.keys())]
-        + [f"{name} was changed" for name in sorted(recorded.keys() & present.keys()) if recorded[name] != present[name]]
+        + [
+            f"{name} was changed"
+            for name in sorted(recorded.keys() & present.keys())
+            if recorded[name] != present[name]
+        ]
     )
 
 
