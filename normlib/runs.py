@@ -104,8 +104,10 @@ def train(
     def on_epoch(epoch: int) -> dict[str, float]:
         metrics = clock.stop()
         if epoch == 0:  # all arguments have been checked by now
-            _write_recipe(folder, recipe)
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
+            _check_folder(folder, recipe)  # another process may have made it since
+            _write_recipe(folder, recipe)
         if knn and (epoch & (epoch - 1) == 0 or epoch == recipe.train.epochs):  # 0 and powers of two
             metrics["knn"] = _knn_accuracy(model, images, test)
         clock.start()
@@ -249,7 +251,6 @@ def _check_folder(folder: Path, recipe: Recipe) -> None:
 
 
 def _write_recipe(folder: Path, recipe: Recipe) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(recipe), indent=2) + "\n"
     replace_file(folder / "recipe.json", lambda path: path.write_text(text, encoding="utf-8"))
 

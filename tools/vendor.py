@@ -3,16 +3,17 @@
     python tools/vendor.py refresh    fetch the versions that the manifest names; record their files' checksums
     python tools/vendor.py check      exit 1 and name each file that is not as the manifest records it
 
-The manifest, book/public/vendor/vendor.json, lists for each package its version, licence, source, and the files that are
-taken. For another version, change `version` there and empty `integrity`; for another file, add it with an empty `sha256`.
+The manifest, book/public/vendor/vendor.json, lists for each package its version, licence, source, and the files that
+are taken. For another version, change `version` there and empty `integrity`; for another file, add it with an empty
+`sha256`.
 """
 
 import argparse
 import base64
 import hashlib
+import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -49,20 +50,15 @@ def differences(folder: Path) -> list[str]:
         for path in folder.rglob("*")
         if path.is_file() and path != folder / MANIFEST
     }
-    return (
-        [f"{name} is missing" for name in sorted(recorded.keys() - present.keys())]
-        + [f"{name} is not in {MANIFEST}" for name in sorted(present.keys() - recorded.keys())]
-        + [
-            f"{name} was changed"
-            for name in sorted(recorded.keys() & present.keys())
-            if recorded[name] != present[name]
-        ]
-    )
+    return [
+        *[f"{name} is missing" for name in sorted(recorded.keys() - present.keys())],
+        *[f"{name} is not in {MANIFEST}" for name in sorted(present.keys() - recorded.keys())],
+        *[f"{name} was changed" for name in sorted(present.keys() & recorded) if present[name] != recorded[name]],
+    ]
 
 
-def fetch(package: dict, scratch: Path) -> bytes:
-    """The archive of a package in its exact version, as npm publishes it."""
-    wanted = f"{package['name']}@{package['version']}"
+def pack(wanted: str, scratch: Path) -> bytes:
+    """The archive of NAME@VERSION, as npm publishes it."""
     command = ["npm", "pack", wanted, "--json", "--pack-destination", str(scratch)]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -70,19 +66,20 @@ def fetch(package: dict, scratch: Path) -> bytes:
         raise VendorError("npm is not installed: install Node.js, which brings it") from error
     except subprocess.CalledProcessError as error:
         raise VendorError(f"npm does not give {wanted}: {error.stderr.strip()}") from error
-    archive = (scratch / json.loads(answer.stdout)[0]["filename"]).read_bytes()
+    return (scratch / json.loads(answer.stdout)[0]["filename"]).read_bytes()
+
+
+def fetch(package: dict, scratch: Path, target: Path) -> None:
+    """Write a package's listed files below `target` and record all checksums."""
+    wanted = f"{package['name']}@{package['version']}"
+    archive = pack(wanted, scratch)
     if package["integrity"] not in ("", integrity(archive)):
         raise VendorError(
             f"{wanted} has the checksum {integrity(archive)}, expected {package['integrity']}: "
             f"if you changed the version in {MANIFEST}, empty its `integrity` and run refresh again"
         )
     package["integrity"] = integrity(archive)
-    return archive
-
-
-def unpack(package: dict, archive: Path, target: Path) -> None:
-    """Write the listed files of an archive below `target` and record their checksums."""
-    with tarfile.open(archive) as members:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         for name, entry in package["files"].items():
             try:
                 content = members.extractfile(f"package/{entry['from']}").read()
@@ -100,13 +97,11 @@ def refresh(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".vendor-") as scratch:
         fresh, old = Path(scratch, "fresh"), Path(scratch, "old")
         for package in manifest["packages"]:
-            archive = Path(scratch, "archive.tgz")
-            archive.write_bytes(fetch(package, Path(scratch)))
-            unpack(package, archive, fresh)
+            fetch(package, Path(scratch), fresh)
         text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
         (fresh / MANIFEST).write_text(text, encoding="utf-8")
         os.replace(folder, old)
-        shutil.move(fresh, folder)
+        os.replace(fresh, folder)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """Draw icons as inline SVG, in place of the theme's script and fonts (0.5 MB for a dozen icons).
 
-The theme and its extensions write `<i class="fa-solid fa-sun"></i>`; each such element becomes the drawing of that name in
-book/public/vendor/icons. Style sheets use some drawings as `var(--icon-NAME)`, for `mask-image`.
+The theme and its extensions write `<i class="fa-solid fa-sun"></i>`; each such element becomes the drawing of that name
+in book/public/vendor/icons. Style sheets use some drawings as `var(--icon-NAME)`, for `mask-image`.
 """
 
 import re
