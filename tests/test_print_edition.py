@@ -1,8 +1,9 @@
 from pathlib import Path
 
-import print_edition
 import pytest
 from bs4 import BeautifulSoup
+
+import print_edition
 
 ONE = """<html><head><link rel="stylesheet" href="../_static/a.css?v=1"><link rel="next" href="two.html">
 <script>window.MathJax = {}</script><script src="../_static/menu.js"></script></head><body><nav>menu</nav>

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-import chromium
 import yaml
 from bs4 import BeautifulSoup, Tag
+
+import chromium
 
 ROOT = Path(__file__).resolve().parents[1]
 JOINED, PDF = "print.html", "embedding-norms.pdf"  # both in the site's folder

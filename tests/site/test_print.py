@@ -6,11 +6,12 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import chromium
-import print_edition
 import pytest
 from bs4 import BeautifulSoup
 from pypdf import PdfReader
+
+import chromium
+import print_edition
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
