@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,17 @@ def test_what_is_missing_is_said_in_one_line(checkout, monkeypatch, capsys, step
     assert message in error
     assert "run make book" in error
     assert error.count("\n") == 1
+
+
+def test_a_browser_that_does_not_start_is_named_in_one_line(checkout, monkeypatch, capsys):
+    monkeypatch.setattr(print_edition, "ROOT", checkout)
+    monkeypatch.setenv("NORMLIB_CHROMIUM", shutil.which("false"))
+    print_edition.main(["join"])
+    assert print_edition.main(["pdf"]) == 1
+    error = capsys.readouterr().err
+    assert shutil.which("false") in error
+    assert error.count("\n") == 1
+    assert not (checkout / "_build" / "html" / print_edition.PDF).exists()
 
 
 def test_without_a_browser_the_error_says_how_to_get_one(checkout, monkeypatch, capsys):

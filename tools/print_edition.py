@@ -277,14 +277,20 @@ def printed(page: Path, executable: str) -> bytes:
 
 def print_pdf(root: Path) -> Path:
     """Write the PDF of the joined page; returns where."""
+    from playwright.sync_api import Error
+
     page = root / "_build" / "html" / JOINED
     if not page.is_file():
         raise FileNotFoundError(f"the pages are not joined ({page} is missing): run make book")
     executable = chromium.find()
     if not executable:
         raise FileNotFoundError(chromium.MISSING)
+    try:
+        content = printed(page, executable)
+    except Error as error:
+        raise RuntimeError(f"{executable} failed: {error.message.splitlines()[0]}") from error
     pdf = page.with_name(PDF)
-    write(pdf, printed(page, executable))
+    write(pdf, content)
     return pdf
 
 
