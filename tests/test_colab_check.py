@@ -5,9 +5,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-import colab_check
 import pytest
 from packaging.requirements import Requirement
+
+import colab_check
 from page_faults import page_faults
 
 ROOT = Path(__file__).parents[1]

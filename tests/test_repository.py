@@ -8,8 +8,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import repository
 import yaml
+
+import repository
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = '[project]\nname = "x"\nversion = "0.1.0"  # é\n\n[tool.x]\ny = 1\n'
