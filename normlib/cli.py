@@ -63,7 +63,7 @@ def _hint(error: Exception) -> str:
     """What to do about an error that does not say so itself."""
     if type(error).__name__ == "OutOfMemoryError":
         return "; set micro_batch_size to a divisor of batch_size"
-    return "" if isinstance(error, ValueError | OSError) else "; --traceback shows where"
+    return "" if isinstance(error, ValueError | OSError | FloatingPointError) else "; --traceback shows where"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -145,6 +145,10 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["train", "digits", "--out", "OUT", "--set", "data=mnist"], "name must be one of 'digits', 'cifar10'"),
         (["train", "digits", "--out", "OUT", "--set", "batch_size=5000"], "1347 images, fewer than batch_size = 5000"),
         (["train", "digits", "--out", "OUT", "--set", "precision=8-bit"], "8-bit"),
+        (
+            ["train", "cpu", "--out", "OUT", "--set", "data=digits"],
+            "digits-train has images of 1x8x8, but network='narrow_resnet' takes 3x32x32; choose another network",
+        ),
         (["train", "cpu", "--out", "OUT", "--set", "data=cifar10-jpeg"], "cifar10-jpeg"),
         pytest.param(
             ["train", "digits", "--out", "OUT", "--accelerator", "cuda"], "'cuda' is not available here", marks=NO_CUDA
@@ -171,6 +175,13 @@ def test_bad_input_is_one_line_with_exit_code_2_and_leaves_nothing(words, messag
     assert message in said.err
     assert "Traceback" not in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
+def test_divergence_is_said_with_what_to_do(tmp_path, capsys):
+    assert run("train", "digits", "--out", tmp_path / "run", "--accelerator", "cpu", "--set", "lr=1e30", *SHORT) == 2
+    assert re.search(
+        r"^normlib: the loss became .* at step \d .*; lower lr, or raise warmup_epochs$", capsys.readouterr().err, re.M
+    )
 
 
 def test_traceback_shows_where_an_error_came_from():
