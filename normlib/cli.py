@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.verb(options)
     except KeyboardInterrupt as stop:
-        print(f"\n{stop}" if str(stop) else "\nstopped", file=sys.stderr)
+        print(f"\n{str(stop) or 'stopped; the same command goes on with what was saved'}", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
         if options.traceback:

@@ -184,6 +184,15 @@ def test_divergence_is_said_with_what_to_do(tmp_path, capsys):
     )
 
 
+def test_ctrl_c_between_checkpoints_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(name, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(records, "record", interrupt)
+    assert run("record", "digits-simclr") == 130
+    assert capsys.readouterr().err == "\nstopped; the same command goes on with what was saved\n"
+
+
 def test_traceback_shows_where_an_error_came_from():
     with pytest.raises(ValueError, match="recipe must be one of"):
         cli.main(["train", "papr", "--out", "nowhere", "--traceback"])
