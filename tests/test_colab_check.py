@@ -91,9 +91,7 @@ def test_a_progress_bar_beside_a_claim_does_not_change_it():
 def test_another_python_is_refused_before_anything_is_installed(monkeypatch, python):
     monkeypatch.setattr(colab_check, "PYTHON", "2.7")
     monkeypatch.setattr(colab_check, "ENVIRONMENT", None)
-    with pytest.raises(
-        SystemExit, match=rf"Colab has Python 2.7, but {python} is .*: name one with --python PATH"
-    ):
+    with pytest.raises(SystemExit, match=rf"Colab has Python 2.7, but {python} is .*: name one with --python PATH"):
         colab_check.make_environment(python)
 
 
