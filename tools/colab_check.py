@@ -66,7 +66,7 @@ def make_environment(python: str) -> Path:
     """Colab's packages in .venv-colab, made anew where the requirements have changed; returns its Python."""
     try:
         found = _run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, RuntimeError):
         found = "not to be run"
     if found != PYTHON:
         raise SystemExit(f"Colab has Python {PYTHON}, but {python} is {found}: name one with --python PATH")
@@ -199,7 +199,10 @@ def _code_cells(notebook: Path) -> list[dict]:
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> str:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
+    run = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{run.stderr}")
+    return run.stdout
 
 
 def main() -> int:
