@@ -209,7 +209,7 @@ def joined(book: Book, parts: list[Part], pages: Pages) -> str:
 <body>
 <main class="edition bd-content bd-article-container">
 <header class="edition-title">
-<img src="{escape(book.logo)}" alt="">
+<img src="{escape(book.logo)}" alt="Logo">
 <p class="edition-name">{escape(book.title)}</p>
 <p>{escape(book.author)}</p>
 <p>Version {escape(book.version)}</p>
