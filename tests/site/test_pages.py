@@ -86,8 +86,6 @@ class TestDesktop(Checks):
     def test_figures_are_light_and_wait_until_they_are_near(self, visit):
         figures = "article img[src*='/_images/']"
         images = visit.page.eval_on_selector_all(figures, "found => found.map((img) => [img.src, img.loading])")
-            "article img[src*='/_images/']", "found => found.map(i => [i.src, i.loading])"
-        )
         assert [source for source, loading in images if loading != "lazy"] == []
         weights = {source: transferred(source) for source, _ in images}
         assert {source: weight for source, weight in weights.items() if weight > FIGURE} == {}
