@@ -10,6 +10,7 @@ from sphinx.jinja2glue import BuiltinTemplateLoader
 SLIPS = [
     (r' aria-label="Toggle hidden content"(?=>\s*<p)', ""),  # myst-nb: a summary has a text for its name
     (r' role="doc-biblioentry"', ' role="listitem"'),  # docutils: deprecated, and no child of a list
+    (r'(?<=<div class="proof admonition") id="proof"', ""),  # sphinx-proof: the same id for every proof
     (r"<th(\b[^>]*)>(<p></p>)?</th>", r"<td\1></td>"),  # an empty cell is no heading
 ]
 

@@ -1,5 +1,5 @@
 // What scrolls sideways on a narrow screen can be scrolled with the keyboard: it takes the focus while it is too wide.
-const BOXES = "figure, .cell_output, mjx-container[display='true'], .pst-scrollable-table-container";
+const BOXES = "pre, figure, .cell_output, mjx-container[display='true'], .pst-scrollable-table-container";
 
 function markScrollable() {
   for (const box of document.querySelectorAll(BOXES)) {
