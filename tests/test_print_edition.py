@@ -14,7 +14,9 @@ ONE = """<html><head><link rel="stylesheet" href="../_static/a.css?v=1"><link re
 <img loading="lazy" src="../_images/plot.png" alt="A plot">
 <section id="part"><h2>Part</h2><div class="exercise dropdown" aria-labelledby="same part">Solution</div></section>
 <details class="hide"><summary>Show the code</summary>x &lt; 1</details><details><summary>Proof</summary>So.</details>
-<div class="cell tag_setup">git clone</div></section></article></body></html>"""
+<div class="cell tag_setup">git clone</div>
+<div class="highlight"><pre><span class="n">f</span><span class="p">(</span><span class="mi">1</span></pre></div>
+</section></article></body></html>"""
 TWO = """<html><head><link rel="stylesheet" href="../_static/a.css?v=1"><script>window.MathJax = {}</script></head>
 <body>
 <article class="bd-article"><section id="same"><h1>Two</h1><p><a href="../notebooks/one.html#part">back</a></p>
@@ -78,6 +80,7 @@ def test_everything_folded_is_open_and_what_serves_the_screen_is_gone(page):
     assert "Proof" in text
     assert "Show the code" not in text
     assert "git clone" not in text
+    assert page.pre.decode_contents() == 'f(<span class="mi">1</span>'
 
 
 def test_files_are_found_from_the_joined_page_and_images_are_loaded_at_once(page):

@@ -30,6 +30,8 @@ JOINED, PDF = "print.html", "embedding-norms.pdf"  # both in the site's folder
 CHROME = (
     "a.headerlink, a:has(.viewcode-link), details.hide > summary, .cell.tag_setup, .toctree-wrapper, button, script"
 )
+# Names, punctuation and spaces in code have no colour of their own; half of all tags in the PDF would be theirs.
+UNCOLOURED = ".highlight span.n, .highlight span.p, .highlight span.w"
 REFERRING = ("for", "headers", "aria-controls", "aria-describedby", "aria-labelledby")  # attributes that name ids
 
 Pages = dict[str, BeautifulSoup]  # by the names that _toc.yml gives them
@@ -110,6 +112,8 @@ def remove_chrome(article: Tag) -> None:
     """Take out what is of no use on paper."""
     for element in article.select(CHROME):
         element.decompose()
+    for element in article.select(UNCOLOURED):
+        element.unwrap()
 
 
 def unfold(article: Tag) -> None:
