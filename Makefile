@@ -10,7 +10,7 @@ export NORMLIB_MODE ?= recorded
 # Threads that sleep while they wait leave the cores to others: much faster on a busy machine.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: book serve lab outputs check lint unit test notebooks smoke site test-lowest bench set-repository clean
+.PHONY: book serve lab outputs check lint unit test notebooks smoke site lighthouse test-lowest bench set-repository clean
 .DELETE_ON_ERROR:
 
 book: .venv/.complete ## build the book from executed notebooks
@@ -31,7 +31,7 @@ check: lint unit ## what a developer runs: lint, unit tests, doctests
 test: lint unit notebooks smoke book site ## everything
 
 lint: .venv/.complete
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/python tools/repository.py check
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/python tools/repository.py check && $(BIN)/python tools/vendor.py check
 
 unit: .venv/.complete
 	$(PYTEST) tests normlib --ignore tests/smoke --ignore tests/site
@@ -44,6 +44,9 @@ smoke: .venv/.complete # heavy cells really run, tiny
 
 site: book
 	$(PYTEST) tests/site
+
+lighthouse: book tests/site/lighthouse/node_modules ## Lighthouse's scores of three pages; needs Chromium, and npm
+	$(BIN)/python tests/site/lighthouse_scores.py
 
 test-lowest: .venv-lowest/.complete ## unit tests on the lowest versions that pyproject.toml admits
 	OMP_NUM_THREADS=1 MPLBACKEND=agg .venv-lowest/bin/python -m pytest -q -n 2 --dist loadscope tests --ignore tests/smoke --ignore tests/site
@@ -62,6 +65,9 @@ clean: ## remove what was built, keep .venv
 	$(if $(UV),uv venv --quiet --allow-existing --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
 	$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) -e ".[dev]"
 	@touch $@
+
+tests/site/lighthouse/node_modules: tests/site/lighthouse/package-lock.json
+	npm ci --prefix $(@D) --no-audit --no-fund && touch $@
 
 .venv-lowest/.complete: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest && .venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv

@@ -8,10 +8,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).parents[2]
-SITE = ROOT / "_build" / "html"
+from toc import ROOT, SITE, entries
+
 MATHJAX = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js"
 
 if not (SITE / "book" / "welcome.html").is_file():
@@ -50,12 +49,6 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self._in_title:
             self.title += data
-
-
-def entries():
-    """Files of the table of contents, the front page first."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    return [toc["root"], *[entry["file"] for part in toc["parts"] for entry in part["chapters"]]]
 
 
 def heading(entry):
