@@ -41,6 +41,7 @@ class Explorable(anywidget.AnyWidget):
         return f"{type(self).__name__}()"
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
+        # Never asked for by ipywidgets 7, which Colab has: that shows the figure by itself, and there it can move.
         bundle, metadata = super()._repr_mimebundle_(**kwargs)
         png = io.BytesIO()
         self.still().savefig(png, format="png")
