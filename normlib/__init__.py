@@ -16,6 +16,7 @@ __all__ = [
     "cli",
     "data",
     "evaluation",
+    "explorables",
     "gradients",
     "interventions",
     "losses",

@@ -11,6 +11,7 @@ import normlib
 
 PACKAGE = Path(normlib.__file__).parent
 HEAVY = {
+    "anywidget",
     "torch",
     "torchvision",
     "pandas",
@@ -42,6 +43,7 @@ ALLOWED = {
     },
     "data": {"_cifar10", "_data_variants", "_image_files"},
     "evaluation": {"_rows", "data"},
+    "explorables": {"gradients", "plotting"},
     "gradients": {"_rows", "_steps"},
     "interventions": {"_rows"},
     "losses": {"_rows"},
@@ -145,13 +147,19 @@ def test_submodules_load_on_first_use_and_unknown_names_are_refused():
         _ = normlib.loses
 
 
+def files_of(module: str) -> list[Path]:
+    """The file of a module, or those of a package."""
+    return [*PACKAGE.glob(f"{module}.py"), *PACKAGE.glob(f"{module}/*.py")]
+
+
 def test_public_modules_are_those_announced():
-    public = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("_")}
+    modules = [*PACKAGE.glob("*.py"), *(path.parent for path in PACKAGE.glob("*/__init__.py"))]
+    public = {path.stem for path in modules if not path.stem.startswith("_")}
     assert public == set(normlib.__all__) == set(ALLOWED)
 
 
 @pytest.mark.parametrize("name", sorted(ALLOWED))
 def test_modules_import_only_what_the_design_allows(name):
     private = {helper for helper in ALLOWED[name] if helper.startswith("_")}
-    seen = set().union(*(imports_of(PACKAGE / f"{module}.py") for module in {name} | private))
-    assert seen <= ALLOWED[name]
+    seen = set().union(*(imports_of(path) for module in {name} | private for path in files_of(module)))
+    assert seen - {name} <= ALLOWED[name]

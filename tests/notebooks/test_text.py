@@ -24,12 +24,16 @@ MAX_PNG_BYTES = 60_000
 
 @dataclass(frozen=True)
 class Pace:
-    """How much a reader is given: words outside folded blocks, and numbers of code cells, figures and exercises."""
+    """How much a reader is given: words outside folded blocks, and numbers of code cells, figures and exercises.
+
+    A figure to move is not counted as a figure.
+    """
 
     words: range
     code_cells: range
     figures: range
     exercises: range
+    explorables: range = range(0, 2)
 
 
 CHAPTER = Pace(words=range(2000, 3001), code_cells=range(20, 26), figures=range(5, 9), exercises=range(2, 4))
@@ -184,6 +188,11 @@ def figures_of(cell) -> list[str]:
     return [o["data"]["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
 
 
+def moves(cell) -> bool:
+    """Whether a cell shows a figure to move; its image is the still beside it."""
+    return any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in cell.outputs)
+
+
 def exercises_and_solutions(chapter) -> tuple[list[Block], list[Block]]:
     found = [block for text in markdown_of(chapter) for block in all_blocks(text)]
     return [b for b in found if b.directive == "exercise"], [b for b in found if b.directive == "solution"]
@@ -222,7 +231,8 @@ def test_text_stands_between_code(chapter):
 
 def test_figures_have_caption_name_and_alt_text(chapter, pace):
     cells = [cell for cell in code_cells(chapter) if figures_of(cell)]
-    names = []
+    names, explorables = [], [cell for cell in code_cells(chapter) if moves(cell)]
+    assert all(figures_of(cell) for cell in explorables), "a figure to move has no still image"
     for cell in cells:
         options = cell.metadata.get("mystnb", {})
         alt, figure = options.get("image", {}).get("alt", ""), options.get("figure", {})
@@ -232,8 +242,18 @@ def test_figures_have_caption_name_and_alt_text(chapter, pace):
         assert alt != figure["caption"], "the alt text says what is seen, the caption what it means"
         assert len(figures_of(cell)) == 1, "one figure a cell: caption and alt text belong to one image"
         names.append(figure["name"])
-    assert len(names) in pace.figures, f"{len(names)} figures"
+    assert len(explorables) in pace.explorables, f"{len(explorables)} figures to move"
+    assert len(names) - len(explorables) in pace.figures, f"{len(names) - len(explorables)} figures"
     assert len(set(names)) == len(names), f"a figure name is used twice: {names}"
+
+
+def test_a_figure_to_move_follows_a_question_and_precedes_its_folded_answer(chapter):
+    for i, cell in enumerate(chapter.cells):
+        if cell.cell_type == "code" and moves(cell):
+            assert "?" in chapter.cells[i - 1].source, f"no question before {cell.source[:60]!r}"
+            answer = all_blocks(chapter.cells[i + 1].source)[0]
+            assert answer.argument.startswith("Answer"), f"no answer after {cell.source[:60]!r}"
+            assert answer.folded, f"the answer after {cell.source[:60]!r} is not folded (:class: dropdown)"
 
 
 def test_figures_are_light(chapter):

@@ -1,0 +1,30 @@
+"""Figures that the reader can move: live in Jupyter and Colab, and without a kernel on the pages of the book.
+
+Each is a widget with one small ES module beside it. Show it as the last expression of a cell::
+
+    from normlib import explorables
+
+    explorables.DragEmbedding(eta=0.2)
+
+What the reader moves can be read back: ``widget.z``.
+
+>>> from normlib import explorables
+>>> explorables.DragEmbedding(z=[3.0, 4.0]).z
+[3.0, 4.0]
+"""
+
+import importlib
+
+__all__ = ["DragEmbedding", "Race"]
+
+_HOMES = {"DragEmbedding": "drag_embedding", "Race": "race"}
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its figures are {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
