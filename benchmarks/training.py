@@ -10,7 +10,7 @@ All train the same network with the same SGD on the same uint8 images; with a re
 second time with their networks under autocast. A step is all of it: views, forward, backward, optimiser. A turn makes
 ``--steps`` steps to warm up, then as many by the clock; workers are busy for all of them and have ended before the next
 turn. Each round gives all contenders a turn, in a new random order; a ratio compares turns of the same round. Linux or
-macOS.
+macOS. OMP_WAIT_POLICY=passive takes a third of our speed on idle cores: threads then sleep between short operations.
 
     python benchmarks/training.py              # 10 rounds
     python benchmarks/training.py --quick      # 3 short rounds

@@ -1,5 +1,6 @@
 """Checkpoints of a run that survive whatever stops it, and files that are written whole or not at all."""
 
+import errno
 import hashlib
 import io
 import os
@@ -137,8 +138,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    if os.name != "nt":  # Windows flushes no folders
-        _flush(path.parent, os.O_RDONLY)
+    _flush_folder(path.parent)
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -218,6 +218,17 @@ def _flush(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a move within a folder last, where the system can: Windows and some network drives flush no folders."""
+    if os.name == "nt":
+        return
+    try:
+        _flush(folder, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
 def _remove_abandoned(folder: Path) -> None:

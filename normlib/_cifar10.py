@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 FOLDER = "cifar-10-batches-bin"
+DOWNLOADS = "downloads"
 RECORDS_PER_FILE = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -93,11 +94,26 @@ def fetch(root: Path) -> None:
     """Put the six verified files under ``root``, from the first mirror that delivers them.
 
     A file gets its name only when it is whole and verified, so whatever interrupts a call, the next one can start at
-    once; downloads that were complete by then are not repeated.
+    once; downloads that were complete by then are not repeated. Of several processes one downloads, the others wait.
 
     Raises:
         ConnectionError: No mirror delivered; names each with its reason.
     """
+    from filelock import FileLock
+
+    root.mkdir(parents=True, exist_ok=True)
+    lock = root / ".cifar10.lock"
+    with FileLock(lock):
+        try:
+            if not is_complete(root):  # as it is when another process has just fetched it
+                _fetch_from_any(root)
+        finally:
+            lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: a later call goes on with what was complete
+                (root / DOWNLOADS).rmdir()
+
+
+def _fetch_from_any(root: Path) -> None:
     failures = []
     for mirror in MIRRORS:
         try:
@@ -116,7 +132,7 @@ def fetch(root: Path) -> None:
 def _fetch_from(mirror: Mirror, root: Path) -> None:
     import pooch
 
-    downloads = root / "downloads"
+    downloads = root / DOWNLOADS
     downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=2**20, timeout=30)
     paths = [
         Path(pooch.retrieve(url, f"sha256:{sha256}", url.rsplit("/", 1)[1], downloads, downloader=downloader))
@@ -128,8 +144,6 @@ def _fetch_from(mirror: Mirror, root: Path) -> None:
         raise ValueError(f"it does not hold {', '.join(sorted(missing))}")
     for path in paths:
         path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty: another process is downloading
-        downloads.rmdir()
 
 
 def _tar_blocks(path: Path) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -123,6 +124,9 @@ def _rates(settings: dict[str, Any], condition: str) -> list[float]:
 def best_rate(name: str, condition: str) -> float:
     """The learning rate with the lowest loss over the last epoch of a recorded search.
 
+    Warns:
+        The search does not bracket it: no lower rate was tried, or no higher one, diverged runs included.
+
     Raises:
         FileNotFoundError: The search has not been recorded, or only in part.
         ValueError: All its runs diverged.
@@ -139,7 +143,11 @@ def best_rate(name: str, condition: str) -> float:
     last = epochs[(epochs["epoch"] == settings["change"]["epochs"]) & ~epochs["diverged"]]
     if last.empty:
         raise ValueError(f"all runs of {condition!r} in {name} diverged; search lower learning rates")
-    return float(last.groupby("lr")["loss"].mean().idxmin())
+    best = float(last.groupby("lr")["loss"].mean().idxmin())
+    tried = {job["lr"] for job in wanted}
+    if best in (min(tried), max(tried)):
+        warnings.warn(f"{name} does not bracket the best rate of {condition!r}, {best}: search further", stacklevel=2)
+    return best
 
 
 def _samples(settings: dict[str, Any], recipe: Recipe, model: SimCLR, bank: ImageSet, with_bank: bool) -> pd.DataFrame:

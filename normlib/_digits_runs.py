@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from normlib import augment, data, evaluation, models
+from normlib import _recorded, augment, data, evaluation, models
+from normlib._recorded import Job, Tables
 from normlib.interventions import cut_initialization
 from normlib.tracking import NormTracker
 from normlib.training import TrainConfig, fit
@@ -35,37 +39,46 @@ def digits_simclr(*, width: int = 64, seed: int = 0, grad_scale: float = 0.0) ->
     return models.SimCLR(backbone, projector, grad_scale=grad_scale)
 
 
-def run_simclr(settings: dict[str, Any]) -> dict[str, pd.DataFrame]:
+def run_simclr(settings: dict[str, Any], folder: Path) -> Tables:
     """SimCLR on digits, each learning rate and seed: norms by step, progress by epoch, test images before and after."""
-    import pandas as pd
+    jobs = [{"lr": lr, "seed": seed} for lr in settings["lrs"] for seed in range(settings["seeds"])]
+    return _run_each(jobs, partial(_run_simclr, settings), folder)
+
+
+def _run_each(jobs: list[Job], run: Callable[[Job], Tables], folder: Path) -> Tables:
+    """The tables of all runs together; the folder keeps each as it ends, so that a later call goes on from there."""
     from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
 
+    for job in tqdm(jobs, unit="run"):
+        place = _recorded.folder_of(folder, job)
+        if not place.is_dir():
+            _recorded.write(place, run(job), {"job": job})
+    return _recorded.join(folder, jobs)
+
+
+def _run_simclr(settings: dict[str, Any], job: Job) -> Tables:
+    import pandas as pd
+
     train, test = data.digits("train"), data.digits("test")
-    runs = [(lr, seed) for lr in settings["lrs"] for seed in range(settings["seeds"])]
-    collected: dict[str, list] = {"steps": [], "epochs": [], "samples": []}
-    for lr, seed in tqdm(runs, unit="run"):
-        model = digits_simclr(seed=seed)
-        config = TrainConfig(lr=lr, seed=seed, epochs=settings["epochs"], batch_size=settings["batch_size"])
-        epochs = []
-        untrained = _test_images(model, train, test).assign(epoch=0)
+    model = digits_simclr(seed=job["seed"])
+    config = TrainConfig(**job, epochs=settings["epochs"], batch_size=settings["batch_size"])
+    epochs = []
+    untrained = _test_images(model, train, test).assign(epoch=0)
 
-        def evaluate(epoch, model=model, epochs=epochs):
-            if epoch % settings["evaluate_every"] == 0:
-                epochs.append({"epoch": epoch, **_few_label_accuracy(model, train, test, settings["draws"])})
+    def evaluate(epoch: int) -> None:
+        if epoch % settings["evaluate_every"] == 0:
+            epochs.append({"epoch": epoch, **_few_label_accuracy(model, train, test, settings["draws"])})
 
-        with NormTracker(model, DIGITS_LAYERS, every=settings["track_every"], gradients=True) as tracker:
-            history = fit(
-                model, train, config, augment=augment.TwoViews.digits(), tracker=tracker, on_epoch=evaluate,
-                accelerator="cpu", progress=False,
-            ).steps  # fmt: skip
-        frames = {
-            "steps": _norms_and_loss(tracker, history),
-            "epochs": pd.DataFrame(epochs),
-            "samples": pd.concat([untrained, _test_images(model, train, test).assign(epoch=config.epochs)]),
-        }
-        for name, frame in frames.items():
-            collected[name].append(frame.assign(lr=lr, seed=seed))
-    return {name: pd.concat(frames, ignore_index=True) for name, frames in collected.items()}
+    with NormTracker(model, DIGITS_LAYERS, every=settings["track_every"], gradients=True) as tracker:
+        history = fit(
+            model, train, config, augment=augment.TwoViews.digits(), tracker=tracker, on_epoch=evaluate,
+            accelerator="cpu", progress=False,
+        ).steps  # fmt: skip
+    return {
+        "steps": _norms_and_loss(tracker, history),
+        "epochs": pd.DataFrame(epochs),
+        "samples": pd.concat([untrained, _test_images(model, train, test).assign(epoch=config.epochs)]),
+    }
 
 
 def _few_label_accuracy(model, train: data.ImageSet, test: data.ImageSet, draws: int) -> dict[str, float]:
@@ -102,35 +115,27 @@ def _test_images(model, train: data.ImageSet, test: data.ImageSet) -> pd.DataFra
     )
 
 
-def run_interventions(settings: dict[str, Any]) -> dict[str, pd.DataFrame]:
+def run_interventions(settings: dict[str, Any], folder: Path) -> Tables:
     """SimCLR on digits from changed initial weights and with GradScale, each at its own learning rates.
 
     A run whose loss becomes NaN is a result: its row of ``runs`` has ``diverged`` and no final loss, and its loss by
     epoch is missing, while its norms are there.
     """
-    import pandas as pd
-    from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
-
-    train = data.digits("train")
     jobs = [
-        ({"condition": name, "lr": lr, "seed": seed}, change)
-        for name, change in settings["conditions"].items()
+        {"condition": name, "lr": lr, "seed": seed}
+        for name in settings["conditions"]
         for lr in settings["lrs"][name]
         for seed in range(settings["seeds"])
     ]
-    rows, curves = [], []
-    for job, change in tqdm(jobs, unit="run"):
-        row, curve = _run_intervention(settings, change, train, job["lr"], job["seed"])
-        rows.append({**job, **row})
-        curves.append(curve.assign(**job))
-    return {"runs": pd.DataFrame(rows), "epochs": pd.concat(curves, ignore_index=True)}
+    return _run_each(jobs, partial(_run_intervention, settings), folder)
 
 
-def _run_intervention(settings: dict[str, Any], change: dict[str, Any], train: data.ImageSet, lr: float, seed: int):
+def _run_intervention(settings: dict[str, Any], job: Job) -> Tables:
     """One run: its row, and its loss and mean norm by epoch."""
     import pandas as pd
 
-    model = _changed_network(settings["width"], seed, **change)
+    train, (lr, seed) = data.digits("train"), (job["lr"], job["seed"])
+    model = _changed_network(settings["width"], seed, **settings["conditions"][job["condition"]])
     config = TrainConfig(lr=lr, seed=seed, epochs=settings["epochs"], batch_size=settings["batch_size"])
     steps_per_epoch = len(train) // config.batch_size
     loss = pd.Series(dtype=float)
@@ -148,7 +153,8 @@ def _run_intervention(settings: dict[str, Any], change: dict[str, Any], train: d
     norm.index = norm.index // steps_per_epoch + 1  # at the first step of each epoch
     curve = pd.DataFrame({"loss": loss, "norm": norm}).rename_axis("epoch").reset_index()
     last = loss.loc[config.epochs - settings["last_epochs"] + 1 :]
-    return {"initial_norm": norm.iloc[0], "final_loss": last.mean(), "diverged": loss.empty}, curve
+    row = {"initial_norm": norm.iloc[0], "final_loss": last.mean(), "diverged": loss.empty}
+    return {"runs": pd.DataFrame([row]), "epochs": curve}
 
 
 def _changed_network(

@@ -66,7 +66,7 @@ _DIGITS = {
             "draws": 50,
         },
         smoke={"lrs": [0.1, 0.3], "seeds": 2, "epochs": 4, "evaluate_every": 2, "draws": 2},
-        run=lambda settings, job, folder: _digits_runs.run_simclr(settings),
+        run=lambda settings, job, folder: _digits_runs.run_simclr(settings, folder),
         images=lambda settings: data.digits(),
     ),
     "digits-interventions": Experiment(
@@ -112,7 +112,7 @@ _DIGITS = {
             "batch_size": 512,
             "width": 4,
         },
-        run=lambda settings, job, folder: _digits_runs.run_interventions(settings),
+        run=lambda settings, job, folder: _digits_runs.run_interventions(settings, folder),
         images=lambda settings: data.digits(),
     ),
 }

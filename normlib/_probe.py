@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def devices() -> str:
     """Devices, their memory and the precisions they calculate in, a line for each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    lines = [f"CPU: {cores} cores, {torch.get_num_threads()} threads; 32-true, bf16-mixed, 64-true"]
+    memory = _host_memory()
+    there = "" if memory is None else f", {memory / 2**30:.0f} GiB"
+    lines = [f"CPU: {cores} cores, {torch.get_num_threads()} threads{there}; 32-true, bf16-mixed, 64-true"]
     for i in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(i)
         bfloat16 = "bf16-mixed, " if gpu.major >= 8 else ""
@@ -26,6 +28,14 @@ def devices() -> str:
     if torch.backends.mps.is_available():
         lines.append("Apple GPU: 32-true, 16-mixed")
     return "\n".join(lines)
+
+
+def _host_memory() -> int | None:
+    """Bytes of the machine's memory; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # Windows has no sysconf
+        return None
 
 
 def minutes(accelerator: str, seconds: float) -> pd.DataFrame:

@@ -59,7 +59,7 @@ class TrainConfig:
     def __post_init__(self):
         make_plain(self)
         for name in ("epochs", "batch_size", "seed"):
-            if not isinstance(getattr(self, name), int) or isinstance(getattr(self, name), bool):
+            if type(getattr(self, name)) is not int:  # a bool is none
                 raise ValueError(f"{name} must be an integer, got {getattr(self, name)!r}")
         check_number("epochs", self.epochs, at_least=1)
         check_number("batch_size", self.batch_size, at_least=2, hint="a contrastive loss needs negatives")
@@ -77,7 +77,7 @@ class TrainConfig:
         check_number("weight_decay", self.weight_decay, at_least=0)
         check_contrast(self.temperature, self.denominator)
         micro = self.micro_batch_size
-        if micro is not None and not (isinstance(micro, int) and 1 <= micro <= self.batch_size):
+        if micro is not None and not (type(micro) is int and 1 <= micro <= self.batch_size):
             raise ValueError(f"micro_batch_size must be None or in 1..batch_size = {self.batch_size}, got {micro!r}")
         check_flags(self, "nesterov", "channels_last", "compile")
 

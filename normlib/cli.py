@@ -49,9 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.verb(options)
     except KeyboardInterrupt as stop:
-        print(f"\n{stop}" if str(stop) else "\nstopped", file=sys.stderr)
+        print(f"\n{str(stop) or 'stopped; the same command goes on with what was saved'}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, FloatingPointError, RuntimeError) as error:
+    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
         if options.traceback:
             raise
         print(f"normlib: {error}{_hint(error)}", file=sys.stderr)
@@ -63,7 +63,7 @@ def _hint(error: Exception) -> str:
     """What to do about an error that does not say so itself."""
     if type(error).__name__ == "OutOfMemoryError":
         return "; set micro_batch_size to a divisor of batch_size"
-    return "" if isinstance(error, ValueError | OSError) else "; --traceback shows where"
+    return "" if isinstance(error, ValueError | OSError | FloatingPointError) else "; --traceback shows where"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,16 +117,17 @@ def _train(options: argparse.Namespace) -> None:
         tensorboard=options.tensorboard,
     )  # fmt: skip
     if is_first():
-        print(_last_epochs(trained.history))
+        print(_summary(trained.history))
         print(f"run directory: {options.out}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from normlib import runs
+    from normlib import runs, training
     from normlib._checkpoints import Checkpoints, replace_file
     from normlib._launch import device_of
     from normlib._samples import sample_table
 
+    training.check_place(options.accelerator, options.run)
     device = device_of(options.accelerator)
     recipe, model = runs.load(options.run)
     bank, sets = recipe.images(), recipe.test_sets()
@@ -195,8 +196,8 @@ def _part(word: str) -> tuple[int, int]:
     return int(first), int(parts)
 
 
-def _last_epochs(history) -> str:
-    """Loss, norm and metrics after the epochs that were evaluated."""
+def _summary(history) -> str:
+    """Loss, norm and metrics of the epochs after which the test images were labelled."""
     means = history.steps.groupby("epoch", as_index=False)[["loss", "norm"]].mean()
-    table = means.merge(history.epochs, on="epoch", how="right")
+    table = means.merge(history.epochs.dropna(subset="knn"), on="epoch", how="right")
     return table.to_string(index=False, float_format=lambda value: f"{value:.4g}")

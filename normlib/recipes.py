@@ -93,6 +93,9 @@ class Recipe:
 
     def __post_init__(self):
         make_plain(self)
+        for name in ("data", "network"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a name, got {getattr(self, name)!r}")
         if self.network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}")
         if not _are_integers(self.projector) or len(self.projector) != 2 or min(self.projector) < 1:

@@ -197,11 +197,13 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1)) -> pd.DataFrame:
     import pandas as pd
 
     experiment, recorded, root = _experiment(name), _recorded_runs(name), RUNS / "reproduced" / name
-    jobs, done = ([run.get("job", {}) for run in runs] for runs in (recorded, _recorded.runs(root)))
-    wanted = [job for job in _part_of(jobs, part) if job not in done]
-    _run_jobs(experiment, recorded[0]["settings"], root, wanted, RUNS / "unfinished" / "reproduced" / name)
+    done = [(run["settings"], run.get("job", {})) for run in _recorded.runs(root)]
+    for run in _part_of(recorded, part):
+        settings, job = run["settings"], run.get("job", {})
+        if (settings, job) not in done:
+            _run_jobs(experiment, settings, root, [job], RUNS / "unfinished" / "reproduced" / name)
     rows = []
-    for job in jobs:
+    for job in (run.get("job", {}) for run in recorded):
         now = _recorded.read(_recorded.folder_of(root, job))
         before = _recorded.read(_recorded.folder_of(RESULTS / name, job))
         rows += [{**job, **row} for table in now for row in _compare(table, before[table], now[table])]
@@ -249,18 +251,25 @@ def _run_jobs(
             "data_fingerprint": images.fingerprint(),
             **circumstances,
             "seconds": round(time.perf_counter() - start),  # of the last sitting, if the run was stopped in between
+            "pairs_per_second": _median_speed(tables),
         }
         _recorded.write(_recorded.folder_of(root, job), tables, about)
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _part_of(jobs: list[Job], part: tuple[int, int]) -> list[Job]:
+def _median_speed(tables: Tables) -> int | None:
+    """Of the epochs that were timed; None if there are none."""
+    speeds = tables["epochs"]["pairs_per_second"].dropna() if "pairs_per_second" in tables.get("epochs", ()) else ()
+    return round(speeds.median()) if len(speeds) else None
+
+
+def _part_of(runs: list[dict[str, Any]], part: tuple[int, int]) -> list[dict[str, Any]]:
     first, parts = part
     if not 1 <= first <= parts:
         raise ValueError(f"part must be (i, n) with 1 ≤ i ≤ n, got {part!r}")
-    if not jobs[first - 1 :: parts]:
-        raise ValueError(f"part {first}/{parts} has no runs: the experiment has {len(jobs)}")
-    return jobs[first - 1 :: parts]
+    if not runs[first - 1 :: parts]:
+        raise ValueError(f"part {first}/{parts} has no runs: the experiment has {len(runs)}")
+    return runs[first - 1 :: parts]
 
 
 def _missing(experiment: Experiment, settings: dict[str, Any], root: Path) -> list[Job]:
@@ -298,13 +307,14 @@ def _as_written(value: dict[str, Any]) -> dict[str, Any]:
 def _compare(name: str, before: pd.DataFrame, now: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for column in before.select_dtypes("number"):
         old, new = before[column].mean(), now[column].mean()
+        same = before[column].equals(now[column])  # so are NaN and infinity of runs that diverged
         yield {
             "table": name,
             "column": column,
             "recorded": old,
             "now": new,
-            "difference": abs(new - old) / max(abs(old), abs(new), 1e-300),
-            "identical": before[column].equals(now[column]),
+            "difference": 0.0 if same else abs(new - old) / max(abs(old), abs(new), 1e-300),
+            "identical": same,
         }
 
 

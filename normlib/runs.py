@@ -17,7 +17,7 @@ from normlib._checkpoints import Checkpoints, differences, replace_file
 from normlib._launch import is_first, processes
 from normlib._rows import check_number
 from normlib._speed import pairs_per_second
-from normlib.recipes import Recipe, changed
+from normlib.recipes import NETWORKS, Recipe, changed
 from normlib.tracking import NormTracker
 from normlib.training import History, TrainConfig, check_place, fit
 
@@ -75,8 +75,8 @@ def train(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: The directory is that of another recipe (the differences are shown) or holds other files; or as
-            :func:`normlib.training.fit`. Nothing is written then.
+        ValueError: The directory is that of another recipe (the differences are shown) or holds other files; images
+            have another shape than the network takes; or as :func:`normlib.training.fit`. Nothing is written then.
         OSError: The directory cannot be written; nothing is trained then. Or as :func:`normlib.training.fit`.
         ModuleNotFoundError: ``tensorboard`` is asked for and not installed.
 
@@ -96,6 +96,7 @@ def train(
     logger = _tensorboard_logger(folder) if tensorboard else None
     images = recipe.images() if images is None else images
     test = recipe.test_images()
+    _check_shape(recipe, images)
     model = recipe.model()
     tracker = NormTracker(model, recipe.layers(), every=track_every)
 
@@ -104,8 +105,10 @@ def train(
     def on_epoch(epoch: int) -> dict[str, float]:
         metrics = clock.stop()
         if epoch == 0:  # all arguments have been checked by now
-            _write_recipe(folder, recipe)
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
+            _check_folder(folder, recipe)  # another process may have made it since
+            _write_recipe(folder, recipe)
         if knn and (epoch & (epoch - 1) == 0 or epoch == recipe.train.epochs):  # 0 and powers of two
             metrics["knn"] = _knn_accuracy(model, images, test)
         clock.start()
@@ -248,8 +251,16 @@ def _check_folder(folder: Path, recipe: Recipe) -> None:
         raise ValueError(f"{folder} holds a run of another recipe; name a new folder. What differs:\n  {joined}")
 
 
+def _check_shape(recipe: Recipe, images: ImageSet) -> None:
+    given, taken = tuple(images.images.shape[1:]), NETWORKS[recipe.network].image_shape
+    if given != taken:
+        has, takes = ("x".join(map(str, shape)) for shape in (given, taken))
+        raise ValueError(
+            f"{images.name} has images of {has}, but network={recipe.network!r} takes {takes}; choose another network"
+        )
+
+
 def _write_recipe(folder: Path, recipe: Recipe) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(recipe), indent=2) + "\n"
     replace_file(folder / "recipe.json", lambda path: path.write_text(text, encoding="utf-8"))
 

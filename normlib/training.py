@@ -120,7 +120,7 @@ def check_place(accelerator: str, folder: str | Path | None) -> None:
     if not there.is_dir():
         raise NotADirectoryError(f"{folder} cannot be a folder, since {there} is a file; name another")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"{folder} cannot be written, since {there} is not yours to write; name another")
+        raise PermissionError(f"{folder} cannot be written, since {there} is read-only or not yours; name another")
 
 
 def _check_shares(images: ImageSet, config: TrainConfig) -> None:

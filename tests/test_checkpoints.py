@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import pickle
+import stat
 import subprocess
 import sys
 import textwrap
@@ -268,6 +269,25 @@ def test_older_checkpoints_are_removed_only_when_the_new_one_is_on_the_disk(chec
     checkpoints.save(state(3), 3)
     assert existing == [[1, 2], [1, 2, 3]] if os.name != "nt" else [[1, 2]]  # the file's, then the folder's
     assert checkpoints.steps() == [2, 3]
+
+
+@POSIX
+@pytest.mark.parametrize(("reason", "passes"), [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)])
+def test_network_drives_that_flush_no_folders_hold_checkpoints(checkpoints, monkeypatch, reason, passes):
+    fsync = os.fsync
+
+    def flush_files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(reason, os.strerror(reason))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush_files_only)
+    if passes:
+        checkpoints.save(state(3), 3)
+    else:
+        with pytest.raises(OSError, match="error"):
+            checkpoints.save(state(3), 3)
+    assert_is(checkpoints.load(), 3)
 
 
 def test_folder_that_cannot_be_one_is_an_error(tmp_path):

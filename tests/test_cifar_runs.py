@@ -126,6 +126,21 @@ def test_learning_rates_come_from_the_whole_search_only(monkeypatch, tmp_path):
         _cifar_runs.best_rate("cifar10-rates-cpu", "default")
 
 
+@pytest.mark.parametrize("slope", [1, -1])
+def test_a_search_whose_best_rate_is_its_last_warns(slope, monkeypatch, tmp_path):
+    monkeypatch.setattr(_cifar_runs, "RESULTS", tmp_path)
+    rates = records.EXPERIMENTS["cifar10-rates-cpu"].settings["lrs"]
+    recorded_search(tmp_path, {lr: 5 + slope * lr for lr in rates})
+    with pytest.warns(UserWarning, match="cifar10-rates-cpu does not bracket the best rate of 'default'"):
+        assert _cifar_runs.best_rate("cifar10-rates-cpu", "default") == rates[0 if slope > 0 else -1]
+
+
+@pytest.mark.parametrize("condition", _cifar_runs.CONDITIONS)
+def test_the_recorded_search_brackets_the_best_rates(condition, recwarn):
+    _cifar_runs.best_rate("cifar10-rates-cpu", condition)
+    assert not recwarn.list
+
+
 def test_provenance_says_what_the_network_is_made_of():
     settings = records.EXPERIMENTS["cifar10-rates-cpu"].settings
     jobs = [job for job in _cifar_runs.jobs(settings) if job["lr"] == settings["lrs"][0]]

@@ -33,6 +33,13 @@ def test_train_prints_the_recipe_and_a_summary(finished):
     assert f"run directory: {folder}" in said.out
 
 
+def test_summary_has_only_the_epochs_that_were_evaluated(tmp_path, capsys):
+    words = ["epochs=7", "warmup_epochs=1", "batch_size=1024"]
+    assert run("train", "digits", "--out", tmp_path / "run", "--accelerator", "cpu", "--set", *words) == 0
+    table = capsys.readouterr().out.split("pairs_per_second\n")[1].splitlines()
+    assert [line.split()[0] for line in table[:-1]] == ["0", "1", "2", "4", "7"]
+
+
 def test_train_again_does_nothing_and_says_the_same(finished, capsys):
     folder, said = finished
     checkpoint = next((folder / "checkpoints").iterdir())
@@ -61,6 +68,14 @@ def test_evaluate_keeps_classes_apart_that_were_not_trained_on(tmp_path, capsys)
     assert set(samples[samples["split"] == "held out"]["label"]) == {3, 8}
     assert set(samples[samples["split"] == "test"]["label"]) == set(range(10)) - {3, 8}
     assert re.search(r"held out +89 +0\.000", capsys.readouterr().out)
+
+
+def test_evaluate_refuses_a_folder_that_cannot_be_written_before_it_works(finished, monkeypatch, capsys):
+    folder, _ = finished
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
+    monkeypatch.setattr("normlib.runs.load", lambda run: pytest.fail("worked"))
+    assert run("evaluate", folder) == 2
+    assert re.fullmatch(r"normlib: .* is read-only or not yours; name another\n", capsys.readouterr().err)
 
 
 def test_record_lists_experiments_and_smoke_keeps_nothing(capsys):
@@ -98,7 +113,7 @@ def test_info_names_devices_and_every_experiment(monkeypatch, capsys):
     monkeypatch.setattr(_probe, "pairs_per_second", lambda recipe, accelerator, seconds: 1000.0)
     assert run("info") == 0
     said = capsys.readouterr().out
-    assert said.startswith("CPU: ")
+    assert re.match(r"CPU: \d+ cores, \d+ threads(, \d+ GiB)?; 32-true", said)
     rows = {line.split()[0]: line.split() for line in said.splitlines() if line.split()[0] in records.EXPERIMENTS}
     assert list(rows) == list(records.EXPERIMENTS)
     # 24 runs of 2 epochs of 50,000 pairs at 1,000 a second are 2,400 s
@@ -124,9 +139,16 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["train", "digits", "--out", "OUT", "--set", "epochs"], "--set takes KEY=VALUE, got 'epochs'"),
         (["train", "digits", "--out", "OUT", "--set", "lr=-1"], "lr must be a number > 0, got -1"),
         (["train", "digits", "--out", "OUT", "--set", "lr=fast"], "lr must be a number > 0, got 'fast'"),
+        (["train", "digits", "--out", "OUT", "--set", "data={}"], "data must be a name, got {}"),
+        (["train", "digits", "--out", "OUT", "--set", "network={}"], "network must be a name, got {}"),
+        (["train", "digits", "--out", "OUT", "--set", f"cut={10**400}"], "too large"),
         (["train", "digits", "--out", "OUT", "--set", "data=mnist"], "name must be one of 'digits', 'cifar10'"),
         (["train", "digits", "--out", "OUT", "--set", "batch_size=5000"], "1347 images, fewer than batch_size = 5000"),
         (["train", "digits", "--out", "OUT", "--set", "precision=8-bit"], "8-bit"),
+        (
+            ["train", "cpu", "--out", "OUT", "--set", "data=digits"],
+            "digits-train has images of 1x8x8, but network='narrow_resnet' takes 3x32x32; choose another network",
+        ),
         (["train", "cpu", "--out", "OUT", "--set", "data=cifar10-jpeg"], "cifar10-jpeg"),
         pytest.param(
             ["train", "digits", "--out", "OUT", "--accelerator", "cuda"], "'cuda' is not available here", marks=NO_CUDA
@@ -153,6 +175,22 @@ def test_bad_input_is_one_line_with_exit_code_2_and_leaves_nothing(words, messag
     assert message in said.err
     assert "Traceback" not in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
+def test_divergence_is_said_with_what_to_do(tmp_path, capsys):
+    assert run("train", "digits", "--out", tmp_path / "run", "--accelerator", "cpu", "--set", "lr=1e30", *SHORT) == 2
+    assert re.search(
+        r"^normlib: the loss became .* at step \d .*; lower lr, or raise warmup_epochs$", capsys.readouterr().err, re.M
+    )
+
+
+def test_ctrl_c_between_checkpoints_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(name, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(records, "record", interrupt)
+    assert run("record", "digits-simclr") == 130
+    assert capsys.readouterr().err == "\nstopped; the same command goes on with what was saved\n"
 
 
 def test_traceback_shows_where_an_error_came_from():

@@ -53,9 +53,9 @@ def test_a_run_goes_on_with_its_loss_scale(tmp_path):
     folder = {"checkpoints": tmp_path, "checkpoint_minutes": 0}
     kept = training.Writer.after_step
 
-    def stop_at_eight(writer, stop):
-        stop.asked = stop.asked or writer._run.step == 8
-        kept(writer, stop)
+    def stop_at_eight(writer, run, stop):
+        stop.asked = stop.asked or run.step == 8
+        kept(writer, run, stop)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.Writer, "after_step", stop_at_eight)

@@ -133,6 +133,73 @@ def test_reproduction_compares_and_leaves_the_record_alone(tiny, monkeypatch):
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
+def test_each_run_is_reproduced_with_its_own_settings(tiny):
+    """More conditions, say, were added to the experiment after its first runs were recorded."""
+    records.record("many", part=(1, 2))
+    records.EXPERIMENTS["many"].settings["seeds"] = 3
+    records.record("many", part=(2, 2))
+    tiny.clear()
+    records.reproduce("many")
+    assert {tuple(job.values()): settings.get("seeds") for settings, job in tiny} == {
+        ("plain", 0): None, ("plain", 1): 3, ("cut 3", 0): None, ("cut 3", 1): 3,
+    }  # fmt: skip
+
+
+def test_a_reproduction_of_an_earlier_record_is_run_again(tiny):
+    records.record("tiny")
+    records.reproduce("tiny")
+    records.EXPERIMENTS["tiny"].settings["rows"] = 6
+    records.record("tiny")
+    assert records.reproduce("tiny")["identical"].all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_that_diverges_again_is_identical(tiny, monkeypatch):
+    def run(settings, job, folder):
+        return {"table": pd.DataFrame({"norm": [1.0, math.inf], "knn": [math.nan, math.nan]})}
+
+    monkeypatch.setitem(records.EXPERIMENTS, "tiny", dataclasses.replace(records.EXPERIMENTS["tiny"], run=run))
+    records.record("tiny")
+    table = records.reproduce("tiny")
+    assert table["identical"].all()
+    assert table["difference"].tolist() == [0, 0]
+
+
+def test_provenance_has_the_speed_where_epochs_were_timed(tiny, monkeypatch):
+    def run(settings, job, folder):
+        return {"epochs": pd.DataFrame({"epoch": [0, 1, 2, 3], "pairs_per_second": [math.nan, 1000.0, 1200.4, 900.0]})}
+
+    records.record("tiny")
+    assert records.provenance("tiny")["pairs_per_second"] is None
+    monkeypatch.setitem(records.EXPERIMENTS, "tiny", dataclasses.replace(records.EXPERIMENTS["tiny"], run=run))
+    records.record("tiny", anew=True)
+    assert records.provenance("tiny")["pairs_per_second"] == 1000
+
+
+@pytest.mark.parametrize("name", ["digits-simclr", "digits-interventions"])
+def test_an_experiment_on_digits_goes_on_after_its_last_whole_run(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    experiment = records.EXPERIMENTS[name]
+    settings = experiment.settings | experiment.smoke
+    fit, begun = _digits_runs.fit, []
+
+    def cut_off_in_the_third(*arguments, **options):
+        begun.append(arguments)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return fit(*arguments, **options)
+
+    whole = experiment.run(settings, {}, tmp_path / "whole")
+    monkeypatch.setattr(_digits_runs, "fit", cut_off_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(settings, {}, tmp_path / "parts")
+    parts = experiment.run(settings, {}, tmp_path / "parts")
+    runs = len(list((tmp_path / "whole").iterdir()))
+    assert len(begun) == runs + 1
+    for table in whole:
+        pd.testing.assert_frame_equal(parts[table], whole[table], check_exact=True)
+
+
 def test_provenance_names_all_that_a_number_depends_on(tiny):
     records.record("tiny")
     about = records.provenance("tiny")
@@ -288,12 +355,12 @@ def test_changed_networks_start_as_named():
     assert len(frozen) == len(records.DIGITS_LAYERS)
 
 
-def test_a_run_that_diverges_is_recorded_as_diverged():
+def test_a_run_that_diverges_is_recorded_as_diverged(tmp_path):
     settings = {
         "conditions": {"wild": {"cut": 1 / 4, "power": 2}}, "lrs": {"wild": [10.0]}, "seeds": 1,
         "epochs": 4, "last_epochs": 1, "batch_size": 512, "width": 4,
     }  # fmt: skip
-    tables = _digits_runs.run_interventions(settings)
+    tables = _digits_runs.run_interventions(settings, tmp_path)
     assert tables["runs"]["diverged"].tolist() == [True]
     assert tables["runs"]["final_loss"].isna().all()
     assert tables["epochs"]["loss"].isna().all()

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import shutil
@@ -11,13 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+import repository
+
 ROOT = Path(__file__).parents[1]
 PYPROJECT = '[project]\nname = "x"\nversion = "0.1.0"  # é\n\n[tool.x]\ny = 1\n'
 URL, OTHER = "https://github.com/some-owner/norms", "https://github.com/Fork3r/norms.course"
-
-spec = importlib.util.spec_from_file_location("repository", ROOT / "tools" / "repository.py")
-repository = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(repository)
 
 
 def notebook(*sources):
@@ -87,6 +84,8 @@ def test_set_rewrites_every_place(checkout):
     assert (citation["repository-code"], citation["url"]) == (URL, "https://some-owner.github.io/norms/")
     readme = (checkout / "README.md").read_text("utf-8")
     assert f"{URL}/actions/workflows/tests.yml/badge.svg" in readme
+    assert "https://colab.research.google.com/github/some-owner/norms/blob/v0.1.0/notebooks/01-a.ipynb" in readme
+    assert "https://mybinder.org/v2/gh/some-owner/norms/v0.1.0" in readme
     assert readme.startswith("# Title\n")
     assert "old" not in readme
     assert readme.endswith("\n\nText.\n")
@@ -94,6 +93,24 @@ def test_set_rewrites_every_place(checkout):
     assert f'REPOSITORY = "{URL}"\nTAG = "v0.1.0"\n' in cell
     assert setup_cells(checkout) == [cell.removesuffix("\n")] * 2
     assert run(checkout, "check").returncode == 0
+
+
+def test_the_buttons_of_a_chapter_open_it_at_the_tag(checkout):
+    pytest.importorskip("jupyter_book", reason="this environment was made without the book's packages")
+    run(checkout, "set", URL)
+    run(checkout, "pin", "v2026.1")
+    config = yaml.safe_load((checkout / "_config.yml").read_text("utf-8"))
+    kept = {key: config[key] for key in ("html", "launch_buttons", "repository")} | {"only_build_toc_files": True}
+    kept["html"].pop("favicon")
+    book = {"_config.yml": kept | {"execute": {"execute_notebooks": "off"}}, "_toc.yml": {"format": "jb-book"}}
+    book["_toc.yml"]["root"] = "notebooks/01-a"
+    for name, content in book.items():
+        (checkout / name).write_text(yaml.safe_dump(content), "utf-8")
+    build = [Path(sys.executable).with_name("jupyter-book"), "build", checkout]
+    subprocess.run(build, check=True, capture_output=True)
+    page = (checkout / "_build/html/notebooks/01-a.html").read_text("utf-8")
+    assert 'href="https://colab.research.google.com/github/some-owner/norms/blob/v2026.1/notebooks/01-a.ipynb"' in page
+    assert 'href="https://mybinder.org/v2/gh/some-owner/norms/v2026.1?urlpath=lab/tree/notebooks/01-a.ipynb"' in page
 
 
 def test_set_changes_nothing_else(checkout):
@@ -135,6 +152,86 @@ def test_the_tag_follows_the_version(checkout):
     assert run(checkout, "sync").returncode == 0
     assert 'TAG = "v0.2.0"' in setup_cells(checkout)[0]
     assert yaml.safe_load((checkout / "_config.yml").read_text("utf-8"))["repository"]["branch"] == "v0.2.0"
+
+
+def test_a_pinned_tag_is_in_every_link_and_stays_when_the_version_changes(checkout):
+    run(checkout, "set", URL)
+    pinned = run(checkout, "pin", "v2026.1")
+    assert pinned.returncode == 0, pinned.stderr
+    assert "git tag v2026.1; git push origin HEAD v2026.1" in pinned.stdout
+    path = checkout / "pyproject.toml"
+    path.write_text(path.read_text("utf-8").replace('version = "0.1.0"', 'version = "0.2.0"'), "utf-8")
+    assert run(checkout, "check").returncode == 0
+    assert not [path for path, text in contents(checkout).items() if b"v0.1.0" in text and path.suffix != ".py"]
+    assert 'TAG = "v2026.1"' in setup_cells(checkout)[0]
+    assert yaml.safe_load((checkout / "_config.yml").read_text("utf-8"))["repository"]["branch"] == "v2026.1"
+    assert (checkout / "README.md").read_text("utf-8").count("/v2026.1") == 2
+
+
+def test_the_tag_of_the_version_is_not_pinned(checkout):
+    run(checkout, "set", URL)
+    before = contents(checkout)
+    run(checkout, "pin", "v2026.1")
+    assert run(checkout, "pin", "v0.1.0").returncode == 0
+    after = contents(checkout)
+    assert tomllib.loads(after.pop(checkout / "pyproject.toml").decode())["tool"]["embedding-norms"] == {}
+    assert after.items() < before.items()
+
+
+def test_a_tag_that_reads_as_a_number_stays_a_text(checkout):
+    run(checkout, "pin", "2026.10")
+    assert yaml.safe_load((checkout / "_config.yml").read_text("utf-8"))["repository"]["branch"] == "2026.10"
+    assert 'TAG = "2026.10"' in setup_cells(checkout)[0]
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["", " ", "-v1", ".v1", "v1.", "v1..2", "v1.lock", "v 1", "v1~2", "v1:2", "v1?", "a/b", "@", 'v1"', "v1\n"],
+)
+def test_a_tag_that_git_or_a_link_cannot_hold_is_refused_before_a_file_is_touched(checkout, tag):
+    before = contents(checkout)
+    result = run(checkout, "pin", "--", tag)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"Nothing was changed: the tag is {tag!r}, expected a word such as v2026.1")
+    assert contents(checkout) == before
+
+
+@pytest.mark.parametrize("tag", ["v0.1.0", "v2026.1", "2026-spring", "v1.0.0-rc.1", "tuebingen_2026"])
+def test_git_takes_the_tags_that_are_admitted(tag):
+    assert repository.checked_tag(tag) == tag
+    assert subprocess.run(["git", "check-ref-format", f"refs/tags/{tag}"]).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["some-owner/norms", "Some-Owner/Norms"])
+def test_verify_prints_the_tag_where_the_address_is_set(checkout, name):
+    run(checkout, "set", URL)
+    before = contents(checkout)
+    result = run(checkout, "verify", name)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "v0.1.0\n", "")
+    assert contents(checkout) == before
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "status", "message"),
+    [
+        (
+            URL,
+            "fork3r/norms",
+            1,
+            f"to {URL}, but this is https://github.com/fork3r/norms: run make set-repository",
+        ),
+        (URL, "some-owner/norms2", 1, "run make set-repository URL=https://github.com/some-owner/norms2,"),
+        (None, "fork3r/norms", 1, "No address is set: run make set-repository URL=https://github.com/fork3r/norms,"),
+        (URL, "norms", 2, "expected https://github.com/OWNER/NAME"),
+    ],
+)
+def test_verify_fails_in_another_repository_and_says_what_to_run(checkout, address, name, status, message):
+    if address:
+        run(checkout, "set", address)
+    result = run(checkout, "verify", name)
+    assert result.returncode == status
+    assert message in result.stderr
+    assert (len(result.stderr.splitlines()), result.stdout) == (1, "")
 
 
 @pytest.mark.parametrize(
@@ -228,10 +325,16 @@ def test_pyproject_gains_the_address_whatever_tables_it_has(text):
     assert repository.read_address(changed) == repository.Address(URL, "v1")
     assert repository.write_address(repository.write_address(changed, OTHER), URL) == changed
 
+    pinned = repository.write_tag(changed, "v2026.1")
+    assert repository.read_address(pinned) == repository.Address(URL, "v2026.1")
+    assert repository.write_tag(repository.write_tag(pinned, "v2027.1"), "v2026.1") == pinned
+
 
 def test_pyproject_in_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"write Repository = .* there by hand"):
         repository.write_address('[project]\nversion = "1"\nurls = { Repository = "old" }\n', URL)
+    with pytest.raises(ValueError, match=r"write tag = .* there by hand"):
+        repository.write_tag('[project]\nversion = "1"\n[tool]\nembedding-norms = { tag = "v2" }\n', "v1")
 
 
 def test_files_are_written_whole_or_not_at_all(checkout, monkeypatch):

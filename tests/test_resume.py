@@ -23,7 +23,7 @@ from normlib.models import SimCLR, digits_encoder, projection_head
 from normlib.tracking import NormTracker
 from normlib.training import Stopped, TrainConfig, fit
 
-KILLS = int(os.environ.get("NORMLIB_KILLS", 3))
+KILLS = int(os.environ.get("NORMLIB_KILLS", 3))  # NORMLIB_KILLS=20 python -m pytest tests/test_resume.py -k killed_runs
 IMAGES = data.digits("train").subset(torch.arange(192))
 SETTINGS = {"epochs": 3, "batch_size": 64, "warmup_epochs": 1, "lr": 0.1, "weight_decay": 0.01}
 STEPS = 9
@@ -484,6 +484,6 @@ def test_checkpoints_that_cannot_be_written_are_refused_before_training(monkeypa
         with pytest.raises(NotADirectoryError, match=r"cannot be a folder, since .*file is a file; name another"):
             run(folder, at=0, epoch=0)
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write everywhere
-    with pytest.raises(PermissionError, match=r"cannot be written, since .* is not yours to write; name another"):
+    with pytest.raises(PermissionError, match=r"cannot be written, since .* is read-only or not yours; name another"):
         run(tmp_path / "new" / "folder", at=0, epoch=0)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from lightning_fabric.loggers import tensorboard
 
 from normlib import cli, data, evaluation, recipes, runs
@@ -305,7 +306,7 @@ def test_directory_that_cannot_be_written_is_refused(monkeypatch, tmp_path):
         with pytest.raises(NotADirectoryError, match=r"cannot be a folder, since .*file is a file; name another"):
             train(folder)
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write everywhere
-    with pytest.raises(PermissionError, match="is not yours to write; name another"):
+    with pytest.raises(PermissionError, match="is read-only or not yours; name another"):
         train(tmp_path / "new" / "run")
     assert names(tmp_path) == ["file"]
 
@@ -313,7 +314,7 @@ def test_directory_that_cannot_be_written_is_refused(monkeypatch, tmp_path):
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
 def test_directory_of_somebody_else_is_refused(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError, match="is not yours to write; name another"):
+    with pytest.raises(PermissionError, match="is read-only or not yours; name another"):
         train(tmp_path / "run")
     tmp_path.chmod(0o700)
 
@@ -375,6 +376,35 @@ def test_other_images_are_refused(finished, tmp_path):
     with pytest.raises(ValueError, match=r"holds checkpoints of another run.*\n.*data: 'sha256:"):
         train(folder, images=images)
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("running", "words"),
+    [(True, "another process is training in .*; wait for it"), (False, "holds a run of another recipe; name a new")],
+)
+def test_folder_that_another_run_takes_meanwhile_is_left_to_it(running, words, monkeypatch, tmp_path):
+    """It begins between the look into the folder and the first step here."""
+    folder, fit, others = tmp_path / "run", runs.fit, FileLock(tmp_path / "run" / runs.LOCK)
+
+    def begin(*arguments, **options):
+        folder.mkdir()
+        if running:
+            others.acquire()
+        (folder / "recipe.json").write_text(json.dumps(asdict(SHORT)))
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(runs, "fit", begin)
+    with pytest.raises(ValueError, match=words):
+        train(folder, changed(SHORT, {"lr": 0.2}))
+    assert json.loads((folder / "recipe.json").read_text())["train"]["lr"] == SHORT.train.lr
+    assert names(folder) == ([runs.LOCK] if running else []) + ["recipe.json"]
+    others.release()
+
+
+def test_two_processes_do_not_train_in_one_folder(finished, tmp_path):
+    folder = copy_of(finished[0], tmp_path)
+    with FileLock(folder / runs.LOCK), pytest.raises(ValueError, match=r"another process is training in .*; wait"):
+        train(folder)
 
 
 def test_recipe_with_lists_goes_on_as_the_same(tmp_path):

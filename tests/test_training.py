@@ -180,6 +180,7 @@ def test_divergence_is_named_with_its_step():
         ({"lr": "0.1"}, "lr must be a number > 0, got '0.1'"),
         ({"warmup_epochs": -1}, "warmup_epochs must be a number ≥ 0, got -1"),
         ({"warmup_epochs": 60}, "warmup_epochs must be below epochs = 60, got 60"),
+        ({"micro_batch_size": True}, "micro_batch_size must be None or in 1..batch_size = 256, got True"),
         ({"momentum": 1.0}, "momentum must be below 1, got 1.0"),
         ({"weight_decay": -1e-4}, "weight_decay must be a number ≥ 0, got -0.0001"),
         ({"temperature": 0}, "temperature must be a number > 0, got 0"),

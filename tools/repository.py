@@ -1,12 +1,16 @@
-"""The address of the course's repository: kept in pyproject.toml, copied from there to every place that needs it.
+"""Address and tag of the course's repository: kept in pyproject.toml, copied from there to every place that needs them.
 
     python tools/repository.py set https://github.com/OWNER/NAME    what `make set-repository URL=...` runs
+    python tools/repository.py pin TAG                              what `make release-links TAG=...` runs
     python tools/repository.py sync                                 rewrite the derived places, the set-up cell in
                                                                     every notebook included
     python tools/repository.py check                                exit 1 and name the places that differ
+    python tools/repository.py verify OWNER/NAME                    print the tag of all links; exit 1 where another
+                                                                    address is set (run before the site is published)
 
 Derived places: the site's launch buttons and base address in _config.yml, book/setup_cell.py and the same cell in every
 notebook, CITATION.cff, and the links in README.md. Until an address is set, there are no launch buttons and no links.
+They lead to the tag of the version (v0.1.0 for version 0.1.0) unless another one is pinned, for an edition of its own.
 """
 
 import argparse
@@ -23,6 +27,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP_TAG = "setup"  # marks the set-up cell in a notebook
+GITHUB = "https://github.com/"
 
 
 class Address(NamedTuple):
@@ -34,7 +39,7 @@ class Address(NamedTuple):
     @property
     def name(self) -> str:
         """OWNER/NAME."""
-        return self.url.removeprefix("https://github.com/")
+        return self.url.removeprefix(GITHUB)
 
     @property
     def pages(self) -> str:
@@ -61,24 +66,53 @@ def normalise(url: str) -> str:
     return bare
 
 
+def checked_tag(tag: str) -> str:
+    """The tag, or a ValueError where git refuses it or a link would have to escape it."""
+    word = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", tag)
+    if not word or ".." in tag or tag.endswith((".", ".lock")):
+        raise ValueError(
+            f"the tag is {tag!r}, expected a word such as v2026.1: letters, digits, '.', '_' and '-', "
+            "no '..' in it, no '.' or '.lock' at its end"
+        )
+    return tag
+
+
 def read_address(pyproject: str) -> Address:
     """The address that the text of pyproject.toml holds."""
-    project = tomllib.loads(pyproject)["project"]
-    return Address(project.get("urls", {}).get("Repository", ""), f"v{project['version']}")
+    content = tomllib.loads(pyproject)
+    url = content["project"].get("urls", {}).get("Repository", "")
+    pinned = content.get("tool", {}).get("embedding-norms", {}).get("tag")
+    return Address(url, checked_tag(pinned or f"v{content['project']['version']}"))
 
 
 def write_address(pyproject: str, url: str) -> str:
     """The text of pyproject.toml with another address and no other change."""
-    line = f'Repository = "{url}"\n'
-    present = r"(?m)^(\[project\.urls\]\n(?:[^\[\n].*\n)*?)Repository\s*=.*\n"
-    changed, found = re.subn(present, rf"\g<1>{line}", pyproject)
+    return _write_value(pyproject, "project", "urls", "Repository", url)
+
+
+def write_tag(pyproject: str, tag: str) -> str:
+    """The text of pyproject.toml with this tag pinned; the version's own tag is not, so that it follows the version."""
+    unpinned = re.sub(_line_pattern("tool", "embedding-norms", "tag"), r"\1", pyproject)
+    if read_address(unpinned).tag == tag:
+        return unpinned
+    return _write_value(unpinned, "tool", "embedding-norms", "tag", tag)
+
+
+def _line_pattern(family: str, name: str, key: str) -> str:
+    """Matches the table [family.name] down to its line `key = …`; the first group is what stands above that line."""
+    return rf"(?m)^(\[{family}\.{name}\]\n(?:[^\[\n].*\n)*?){key}\s*=.*\n"
+
+
+def _write_value(pyproject: str, family: str, name: str, key: str, value: str) -> str:
+    """The text with `key = "value"` in its table [family.name], which is added at the end where there is none."""
+    line = f'{key} = "{value}"\n'
+    changed, found = re.subn(_line_pattern(family, name, key), rf"\g<1>{line}", pyproject)
     if not found:
-        changed, found = re.subn(r"(?m)^\[project\.urls\]\n", rf"\g<0>{line}", pyproject)
-    if not found:  # before the first table that follows [project]
-        table = rf"\g<1>[project.urls]\n{line}\n"
-        changed = re.sub(r"(?ms)^(\[project\]\n.*?)(?=^\[|\Z)", table, pyproject, count=1)
+        changed, found = re.subn(rf"(?m)^\[{family}\.{name}\]\n", rf"\g<0>{line}", pyproject)
+    if not found:
+        changed = f"{pyproject.rstrip()}\n\n[{family}.{name}]\n{line}"
     expected = tomllib.loads(pyproject)
-    expected["project"].setdefault("urls", {})["Repository"] = url
+    expected.setdefault(family, {}).setdefault(name, {})[key] = value
     try:
         as_expected = tomllib.loads(changed) == expected
     except tomllib.TOMLDecodeError:
@@ -101,7 +135,7 @@ launch_buttons:
   binderhub_url: "{binder}"
 repository:
   url: "{address.url}"
-  branch: {address.tag}
+  branch: "{address.tag}"
 """
 
 
@@ -110,15 +144,16 @@ def citation_block(address: Address) -> str:
     return f'repository-code: "{address.url}"\nurl: "{address.pages}"\n' if address.url else ""
 
 
-def readme_block(address: Address) -> str:
-    """The links at the top of README.md."""
+def readme_block(address: Address, chapter: str) -> str:
+    """The links at the top of README.md; Colab opens the chapter of this file name."""
     if not address.url:
         return ""
     tests = f"{address.url}/actions/workflows/tests.yml"
     return (
         f"[![tests]({tests}/badge.svg)]({tests})\n"
         f"[Read the book]({address.pages}) ·\n"
-        f"[Open it in Colab](https://colab.research.google.com/github/{address.name}) ·\n"
+        f"[Open chapter 1 in Colab]"
+        f"(https://colab.research.google.com/github/{address.name}/blob/{address.tag}/notebooks/{chapter}) ·\n"
         f"[Open it in Binder](https://mybinder.org/v2/gh/{address.name}/{address.tag})\n"
     )
 
@@ -166,6 +201,7 @@ def plan(root: Path, pyproject: str) -> dict[Path, str]:
     address = read_address(pyproject)
     comment, mark = ("# repository", "# /repository"), ("<!-- repository -->", "<!-- /repository -->")
     planned = {root / "pyproject.toml": pyproject}
+    notebooks = sorted(root.glob("notebooks/*.ipynb"))
 
     def fill(path: Path, rewrite: Callable[[str], str]) -> str:
         try:
@@ -176,9 +212,9 @@ def plan(root: Path, pyproject: str) -> dict[Path, str]:
 
     fill(root / "_config.yml", lambda text: fill_block(text, *comment, config_block(address)))
     fill(root / "CITATION.cff", lambda text: fill_block(text, *comment, citation_block(address)))
-    fill(root / "README.md", lambda text: fill_block(text, *mark, readme_block(address)))
+    fill(root / "README.md", lambda text: fill_block(text, *mark, readme_block(address, notebooks[0].name)))
     cell = fill(root / "book" / "setup_cell.py", lambda text: fill_cell(text, address))
-    for path in sorted(root.glob("notebooks/*.ipynb")):
+    for path in notebooks:
         fill(path, lambda text: fill_notebook(text, cell))
     return planned
 
@@ -192,33 +228,60 @@ def write(planned: dict[Path, str]) -> list[Path]:
     """Write the places that differ, each of them whole or not at all."""
     changed = differing(planned)
     for path in changed:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(planned[path])
-            shutil.copymode(path, temporary)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write_whole(path, planned[path])
     return changed
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        if path.exists():
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def differs_from(address: Address, name: str) -> str:
+    """Why OWNER/NAME is not the repository that the address names; empty when it is."""
+    if not address.url:
+        return f"No address is set: run make set-repository URL={GITHUB}{name}, commit, and push again."
+    if address.name.lower() != name.lower():  # as GitHub compares them
+        return (
+            f"Links and launch buttons point to {address.url}, but this is {GITHUB}{name}: "
+            f"run make set-repository URL={GITHUB}{name}, commit, and push again."
+        )
+    return ""
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run one of the three commands; returns the exit status."""
+    """Run one of the commands; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("set").add_argument("url", metavar="https://github.com/OWNER/NAME")
+    commands.add_parser("set").add_argument("url", metavar=f"{GITHUB}OWNER/NAME")
+    commands.add_parser("pin").add_argument("tag", metavar="TAG")
     commands.add_parser("sync")
     commands.add_parser("check")
+    commands.add_parser("verify").add_argument("name", metavar="OWNER/NAME")
     chosen = parser.parse_args(arguments)
     try:
         pyproject = _read(ROOT / "pyproject.toml")
+        if chosen.command == "verify":
+            address = read_address(pyproject)
+            fault = differs_from(address, normalise(GITHUB + chosen.name).removeprefix(GITHUB))
+            print(fault or address.tag, file=sys.stderr if fault else sys.stdout)
+            return int(bool(fault))
         if chosen.command == "set":
             pyproject = write_address(pyproject, normalise(chosen.url))
+        if chosen.command == "pin":
+            pyproject = write_tag(pyproject, checked_tag(chosen.tag))
         planned = plan(ROOT, pyproject)
     except (OSError, ValueError) as error:
         print(f"Nothing was changed: {error}", file=sys.stderr)
@@ -229,7 +292,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(bool(differing(planned)))
     for path in write(planned):
         print(f"rewrote {path.relative_to(ROOT)}")
-    if chosen.command == "set":
+    if chosen.command in ("set", "pin"):
         tag = read_address(pyproject).tag
         print(f"Now commit, and publish the tag that Colab clones: git tag {tag}; git push origin HEAD {tag}")
     return 0

@@ -25,7 +25,8 @@ def use_address(app, config) -> None:
 
 def drop_address(app, pagename: str, templatename: str, context: dict, doctree) -> None:
     """Take the page's relative address from its metadata: it would mean nothing elsewhere."""
-    context["metatags"] = re.sub(r'<meta property="og:url"[^>]*>\n?', "", context["metatags"])
+    if doctree:
+        context["metatags"] = re.sub(r'<meta property="og:url"[^>]*>\n?', "", context["metatags"])
 
 
 def write_robots(app, exception) -> None:

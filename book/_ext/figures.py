@@ -17,7 +17,7 @@ def shrink(source: Path, target: Path) -> None:
     with Image.open(source) as image:
         flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
     part = target.with_suffix(".part")
-    flat.save(part, "WEBP", lossless=True, quality=100, method=6)
+    flat.save(part, "WEBP", lossless=True, quality=75, method=4)
     part.replace(target)
 
 

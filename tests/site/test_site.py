@@ -8,10 +8,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 
 from toc import ROOT, SITE, entries
 
-MATHJAX = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js"
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+ADDRESS = CONFIG["html"]["baseurl"]  # empty until the course is published
 
 if not (SITE / "book" / "welcome.html").is_file():
     pytest.skip("the site is not built: run make book", allow_module_level=True)
@@ -24,6 +26,7 @@ class Page(HTMLParser):
         super().__init__()
         self.path, self.text = path, path.read_text(encoding="utf-8")
         self.ids, self.links, self.images, self.loads, self.classes = set(), [], [], [], set()
+        self.metadata, self.canonical = {}, None
         self.title, self._in_article, self._in_title = "", False, False
         self.feed(self.text)
 
@@ -39,6 +42,10 @@ class Page(HTMLParser):
             self.loads.append(attrs["src"])
         if tag == "link" and not {"search", "index", "next", "prev", "canonical"} & set(attrs.get("rel", "").split()):
             self.loads.append(attrs["href"])
+        if tag == "link" and attrs.get("rel") == "canonical":
+            self.canonical = attrs["href"]
+        if tag == "meta":
+            self.metadata[attrs.get("name") or attrs.get("property")] = attrs.get("content")
         self._in_article = self._in_article or tag == "article"  # above it stands a heading for print
         self._in_title = self._in_title or (tag == "h1" and self._in_article)
 
@@ -71,6 +78,8 @@ def resolve(page, address):
     parts = urlsplit(address)
     if parts.scheme or parts.netloc:
         return None
+    if parts.path.startswith("/"):  # on the page 404.html, which is shown at every depth
+        return SITE / unquote(parts.path).removeprefix(urlsplit(ADDRESS).path), unquote(parts.fragment)
     return (page.path.parent / unquote(parts.path)).resolve() if parts.path else page.path, unquote(parts.fragment)
 
 
@@ -139,6 +148,50 @@ def test_launch_buttons_are_there_exactly_when_an_address_is_set(pages):
         assert launching == expected, entry
 
 
-def test_a_page_loads_nothing_from_elsewhere_but_mathjax(pages):
-    for page in pages.values():
-        assert {address for address in page.loads if resolve(page, address) is None} <= {MATHJAX}, page.path
+def test_a_page_loads_nothing_from_elsewhere(pages):
+    foreign = [
+        f"{page.path.relative_to(SITE)}: {address}"
+        for page in pages.values()
+        for address in page.loads
+        if resolve(page, address) is None
+    ]
+    assert foreign == []
+
+
+def test_no_page_waits_for_a_font_or_script_to_draw_its_icons(pages):
+    place = re.compile(r'<(i|span) class="[^"]*\bfa-')
+    assert [path.name for path, page in pages.items() if place.search(page.text) or "fontawesome" in page.text] == []
+    assert "svg-icon" in pages[SITE / "book" / "welcome.html"].classes
+
+
+def test_every_figure_is_light_and_waits_in_a_place_of_its_size(pages):
+    shown = [page for path, page in pages.items() if path != SITE / "print.html"]  # which is printed, all at once
+    figures = [(page, figure) for page in shown for figure in page.images if "_images/" in figure.get("src", "")]
+    assert len(figures) > 40
+    for page, figure in figures:
+        path, _ = resolve(page, figure["src"])
+        assert path.stat().st_size <= 40_000, path
+        assert figure["loading"] == "lazy"
+        assert int(figure["width"]) > 0
+        assert int(figure["height"]) > 0
+
+
+@pytest.mark.parametrize("entry", entries())
+def test_the_page_describes_itself_and_names_its_address_if_it_has_one(pages, entry):
+    page = pages[SITE / f"{entry}.html"]
+    assert re.search(r'<html lang="en"', page.text)
+    assert len(page.metadata["description"]) > 50
+    assert page.metadata["og:title"]
+    assert page.canonical == page.metadata.get("og:url") == (f"{ADDRESS}{entry}.html" if ADDRESS else None)
+
+
+def test_sitemap_and_404_page_are_there_exactly_when_an_address_is_set(pages):
+    robots = (SITE / "robots.txt").read_text(encoding="utf-8")
+    sitemap = SITE / "sitemap.xml"
+    assert sitemap.is_file() == (SITE / "404.html").is_file() == bool(ADDRESS)
+    assert (f"Sitemap: {ADDRESS}sitemap.xml" in robots) == bool(ADDRESS)
+    if ADDRESS:
+        listed = set(re.findall(r"<loc>(.*?)</loc>", sitemap.read_text(encoding="utf-8")))
+        assert listed == {f"{ADDRESS}{entry}.html" for entry in entries()}
+        missing = pages[SITE / "404.html"]
+        assert all(address.startswith(("/", "#", "https:")) for address in [*missing.links, *missing.loads])

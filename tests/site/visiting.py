@@ -49,10 +49,12 @@ class Visit:
         """Addresses of requests that left the site."""
         return [url for url in self.asked if not url.startswith(self.home) and urlsplit(url).scheme not in INLINE]
 
-    def transferred(self) -> int:
-        """Bytes that came over the wire, with their headers."""
-        sizes = [request.sizes() for request in self.answered if urlsplit(request.url).scheme not in INLINE]
-        return sum(size["responseBodySize"] + size["responseHeadersSize"] for size in sizes)
+    def transferred(self) -> dict[str, int]:
+        """Bytes that came over the wire for each address, with their headers."""
+        sizes = {
+            request.url: request.sizes() for request in self.answered if urlsplit(request.url).scheme not in INLINE
+        }
+        return {url: size["responseBodySize"] + size["responseHeadersSize"] for url, size in sizes.items()}
 
     def theme(self, scheme: str) -> None:
         """Ask for light or dark as an operating system does."""
