@@ -67,7 +67,8 @@ function drawing() {
   const [shaft, head, corner] = [svg("line"), svg("path"), svg("polyline")]
   const pull = svg("g", { class: "pull" }, shaft, head, corner)
   const parts = [svg("circle", { r: RIM, class: "rim" }), rings, arrows, ray, dots, aim, pull, arm, goal, tip]
-  const plane = svg("svg", { viewBox: "-101 -101 202 202", role: "group", "aria-label": "Plane of embeddings" }, ...parts)
+  const frame = { class: "plane", viewBox: "-101 -101 202 202", role: "group", "aria-label": "Plane of embeddings" }
+  const plane = svg("svg", frame, ...parts)
   let reach // norm at the rim
 
   // Shows norms up to `longest`.
