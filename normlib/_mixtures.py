@@ -163,7 +163,7 @@ def train_encoder(
         FloatingPointError: A weight became NaN or infinite.
 
     Source: the class-imbalance experiment of Draganov et al. 2025, with its settings as defaults. The released code may
-        give an input several positives; here each has one.
+    give an input several positives; here each has one.
 
     >>> mixture = spherical_mixture(n=256, seeds=range(3))
     >>> train_encoder(mixture, epochs=1, progress=False)(mixture.x).shape

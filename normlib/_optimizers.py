@@ -185,7 +185,7 @@ def learning_rate(step: int, *, peak: float, warmup_steps: float, total_steps: i
         ValueError: ``step`` or ``warmup_steps`` is outside its range.
 
     Source: Loshchilov & Hutter 2017 (SGDR), equation (5), without restarts; Goyal et al. 2017, Sec. 2.2, for the
-        warm-up.
+    warm-up.
 
     >>> [learning_rate(step, peak=1.0, warmup_steps=2, total_steps=6) for step in (0, 1, 2, 4, 6)]
     [0.5, 1.0, 1.0, 0.5, 0.0]

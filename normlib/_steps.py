@@ -227,7 +227,7 @@ def equilibrium_norm(
             has p = 2: growth and decay are then both proportional to the norm, and one of them wins.
 
     Source: ours; derived in chapter 3, for GradScale in chapter 6. For normalised weights: van Laarhoven 2017; Wan et
-        al. 2021; Kosson et al. 2024.
+    al. 2021; Kosson et al. 2024.
 
     >>> round(equilibrium_norm("sgd", lr=0.1, weight_decay=5e-4, noise=0.1, momentum=0.9), 3)
     1.778

@@ -81,7 +81,7 @@ def negative_cosine(p: Tensor, z: Tensor, *, check_finite: bool | None = None) -
         ValueError: Shapes differ or are not ``(N, D)``, devices differ, or a value is not finite.
 
     Source: Chen & He 2021 (SimSiam), equation (1); Grill et al. 2020 (BYOL), equation (2) but for a factor and a
-        constant.
+    constant.
 
     >>> p, z = torch.tensor([[1.0, 1.0]], requires_grad=True), torch.tensor([[0.0, 1.0]], requires_grad=True)
     >>> negative_cosine(p, z).backward()
@@ -133,7 +133,7 @@ def info_nce(
             unknown ``denominator``; a value is not finite.
 
     Source: Chen et al. 2020 (SimCLR), equation (1); Yeh et al. 2022 (decoupled); the code released with Draganov et
-        al. 2025 (cross-view). Derived in chapter 2.
+    al. 2025 (cross-view). Derived in chapter 2.
 
     >>> z = torch.eye(4)
     >>> round(info_nce(z, z, temperature=1.0).item(), 4)  # log(e + 6) - 1

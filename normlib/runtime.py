@@ -31,6 +31,7 @@ T = TypeVar("T")
 Mode = Literal["recorded", "smoke", "full"]
 
 MODES: tuple[Mode, ...] = ("recorded", "smoke", "full")
+HEAVY_CELLS = {"recorded": "load recorded runs", "smoke": "run tiny", "full": "train"}
 DEVICE_CLASSES = ("cpu", "t4", "h100")
 
 # Colab builds these against each other: another version of one of them breaks the others or forces a restart.
@@ -111,7 +112,7 @@ def preflight(minutes: Mapping[str, float] | None = None) -> None:
             mode.
 
     >>> preflight(minutes={"cpu": 3, "t4": 1, "h100": 0.5})  # doctest: +ELLIPSIS
-    Device: ...; mode: ...; expect ...
+    Device: ...; mode: ..., heavy cells ...; expect ...
     """
     minutes = dict(minutes or {})
     for key, value in minutes.items():
@@ -120,7 +121,7 @@ def preflight(minutes: Mapping[str, float] | None = None) -> None:
         if isinstance(value, bool) or not (isinstance(value, Real) and value > 0):
             raise ValueError(f"minutes[{key!r}] is {value!r}, expected a number of minutes > 0")
     name, device_class = _describe_device()
-    line = f"Device: {name}; mode: {mode()}"
+    line = f"Device: {name}; mode: {mode()}, heavy cells {HEAVY_CELLS[mode()]}"
     if minutes:
         line += (
             f"; expect {_duration(minutes[device_class])}" if device_class in minutes else "; not timed on this device"

@@ -56,7 +56,7 @@ def steps_to_align(
         ValueError: An argument out of its range, or an entry of ``angles`` with another number of pairs.
 
     Source: the experiment of Draganov et al. 2025 on norms and angles, with its settings as defaults; the law is
-        derived in chapter 4.
+    derived in chapter 4.
 
     >>> steps_to_align([1.0, 2.0]).round(2)
        norm  angle  steps  converged

@@ -71,12 +71,13 @@ def test_progress_bars_are_no_warnings_but_a_warning_between_them_is():
 
 @pytest.mark.parametrize("output", [stream, result])
 def test_a_claim_that_differs_is_a_fault_and_what_may_differ_is_none(output):
-    def faults(source, now, then):
-        return list(page_faults([code(source, output(now))], [code(source, output(then))]))
+    def faults(source, now, then, **options):
+        return list(page_faults([code(source, output(now))], [code(source, output(then))], **options))
 
     claim = "# NBVAL_CHECK_OUTPUT\nf()"
     assert faults(claim, "0.12", "0.13") == ["code cell 1 claims '0.12', committed is '0.13'"]
     assert faults("f()", "0.12", "0.13") == []
+    assert faults(claim, "0.12", "0.13", claims=False) == []
     assert faults(claim, "took 12 s at 0x7f10", "took 3.5 s at 0x8a") == []
 
 

@@ -41,7 +41,7 @@ def test_preflight_names_cores_mode_and_minutes_on_a_cpu(monkeypatch, capsys):
     monkeypatch.setattr(runtime, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     runtime.preflight(minutes={"cpu": np.int64(3), "t4": 1})
-    assert capsys.readouterr().out == "Device: CPU, 2 cores; mode: smoke; expect about 3 min\n"
+    assert capsys.readouterr().out == "Device: CPU, 2 cores; mode: smoke, heavy cells run tiny; expect about 3 min\n"
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,16 @@ def test_preflight_names_the_gpu_and_its_memory(monkeypatch, capsys, name, major
     monkeypatch.setattr(runtime, "device", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties)
     runtime.preflight(minutes={"cpu": 600, "t4": 20, "h100": 0.5})
-    assert capsys.readouterr().out == f"Device: {name}, {gib:.0f} GiB; mode: full; expect {expected}\n"
+    assert (
+        capsys.readouterr().out == f"Device: {name}, {gib:.0f} GiB; mode: full, heavy cells train; expect {expected}\n"
+    )
 
 
 def test_preflight_says_when_a_device_was_not_timed(monkeypatch, capsys):
     monkeypatch.setenv("NORMLIB_MODE", "full")
     monkeypatch.setattr(runtime, "device", lambda: torch.device("mps"))
     runtime.preflight(minutes={"cpu": 600})
-    assert capsys.readouterr().out == "Device: Apple GPU; mode: full; not timed on this device\n"
+    assert capsys.readouterr().out == "Device: Apple GPU; mode: full, heavy cells train; not timed on this device\n"
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,9 @@ def test_setup_cell_clones_once_and_follows_the_mode(repository, tmp_path):
     run = run_cells(cells, tmp_path)
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
-    assert [line.split("; ")[1] for line in lines[:3]] == ["mode: smoke", "mode: smoke", "mode: full"]
+    assert [line.split("; ")[1] for line in lines[:3]] == ["mode: smoke, heavy cells run tiny"] * 2 + [
+        "mode: full, heavy cells train"
+    ]
     assert lines[3] == f"normlib from {tmp_path / 'course' / 'normlib' / '__init__.py'}"
     assert lines[4] == "mode full entries 1"
     assert [path.name for path in tmp_path.iterdir()] == ["course"]

@@ -10,7 +10,8 @@ checkout, uncommitted changes included, from the address that the notebooks name
 
 A notebook fails for an exception, for any text on the error stream that is no progress bar (a warning on the reader's
 page), for a package of Colab's that pip changed (Colab would ask for a restart), and for a claim that prints another
-output than the committed one: claims are rounded so that they hold on every admitted version, Colab's included.
+output than the committed one: claims are rounded so that they hold on every admitted version, Colab's included. In the
+other modes numbers mean something else, and claims are not compared.
 
 The executed notebooks are left in _build/colab. A run of all of them, as recorded, is written to book/colab-check.json.
 """
@@ -163,8 +164,8 @@ def execute(notebook: Path, base: Path, python: Path, variables: dict[str, str],
     return run.stderr.strip() if run.returncode else ""
 
 
-def check(path: Path, base: Path, content: Path, variables: dict[str, str]) -> Result:
-    """One notebook from the start, on a layer of packages and in a folder of its own."""
+def check(path: Path, base: Path, content: Path, variables: dict[str, str], *, claims: bool = True) -> Result:
+    """One notebook from the start, on a layer of packages and in a folder of its own; `claims`: compare them too."""
     shutil.rmtree(content, ignore_errors=True)
     content.mkdir()
     with tempfile.TemporaryDirectory() as scratch:
@@ -174,7 +175,7 @@ def check(path: Path, base: Path, content: Path, variables: dict[str, str]) -> R
         seconds, after = time.monotonic() - began, packages(python)
     changed = [name for name in before if after.get(name) != before[name]]
     faults = [f"pip changed {name} from {before[name]} to {after.get(name, 'nothing')}" for name in changed]
-    faults += [stopped] if stopped else page_faults(_code_cells(EXECUTED / path.name), _code_cells(path))
+    faults += [stopped] if stopped else page_faults(_code_cells(EXECUTED / path.name), _code_cells(path), claims=claims)
     installed = [f"{name} {version}" for name, version in after.items() if name not in before]
     return Result(round(seconds, 1), installed, faults)
 
@@ -214,6 +215,9 @@ def main() -> int:
     chosen = parser.parse_args()
     everything = sorted(ROOT.glob("notebooks/*.ipynb"))
     notebooks = chosen.notebooks or everything
+    if unknown := [str(path) for path in notebooks if path.name not in {each.name for each in everything}]:
+        parser.error(f"{', '.join(unknown)}: expected files of notebooks/")
+    recorded = chosen.mode == "recorded"
     base = make_environment(chosen.python)
     EXECUTED.mkdir(parents=True, exist_ok=True)
     results = {}
@@ -222,12 +226,13 @@ def main() -> int:
         address = publish(published, content, chosen.mode)
         variables = kernel_variables(Path(folder), published, address.url)
         for path in notebooks:
-            results[path.name] = result = check(published / "notebooks" / path.name, base, content, variables)
+            source = published / "notebooks" / path.name
+            results[path.name] = result = check(source, base, content, variables, claims=recorded)
             verdict, installed = "FAILED" if result.faults else "passed", ", ".join(result.installed) or "nothing"
             print(f"{path.stem:28} {result.seconds:6.1f} s  {verdict}  installed: {installed}", flush=True)
             for fault in result.faults:
                 print(f"    {fault}", flush=True)
-    if notebooks == everything and chosen.mode == "recorded":
+    if recorded and notebooks == everything:
         write_record(base, results)
     return int(any(result.faults for result in results.values()))
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,8 +28,8 @@ def names():
 
 
 def words(text):
-    """A text without the differences of white space."""
-    return " ".join(text.split())
+    """A text without the differences of white space and ligatures."""
+    return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +153,11 @@ def test_fonts_are_embedded(pdf):
 
 def test_the_contents_give_the_page_on_which_a_chapter_begins(pdf, page):
     text = {number: words(sheet.extract_text()) for number, sheet in enumerate(pdf.pages, start=1)}
-    contents = " ".join(text[number] for number in range(2, 8))
+    contents = " ".join(text[number] for number in (2, 3))
     for section in page.select(".edition-page"):
         title = words(section.h1.get_text())
-        first = next(
-            number for number, shown in text.items() if number > 2 and re.match(rf"{number} {title[:25]}", shown)
-        )
-        assert f"{title} {first}" in contents
+        number = int(re.search(rf"{re.escape(title)} (\d+)", contents)[1])
+        assert title in text[number][:200]
 
 
 def test_formulas_are_typeset_and_references_known(pdf):
