@@ -20,7 +20,8 @@ export function turn(z, target, eta) {
   return Math.atan((eta * norm(gradient(z, target))) / norm(z))
 }
 
-const [REACH, RIM, SHORTEST] = [3.2, 92, 0.2] // norms in view at first; the plane's radius in the drawing; least norm
+const [REACH, SHORTEST] = [3.2, 0.2] // norms in view at first; least norm
+const [RIM, EDGE] = [92, 107] // of the drawing: radius of the plane, half the width
 const RATE = 30 // steps a second while z follows the target
 const START = { z: [-0.8, 0.6], target: 0 }
 const CLOSE = 0.005 // radians: z has arrived
@@ -67,7 +68,7 @@ function drawing() {
   const [shaft, head, corner] = [svg("line"), svg("path"), svg("polyline")]
   const pull = svg("g", { class: "pull" }, shaft, head, corner)
   const parts = [svg("circle", { r: RIM, class: "rim" }), rings, arrows, ray, dots, aim, pull, arm, goal, tip]
-  const frame = { class: "plane", viewBox: "-101 -101 202 202", role: "group", "aria-label": "Plane of embeddings" }
+  const frame = { class: "plane", viewBox: `${-EDGE} ${-EDGE} ${2 * EDGE} ${2 * EDGE}`, role: "group", "aria-label": "Plane of embeddings" }
   const plane = svg("svg", frame, ...parts)
   let reach // norm at the rim
 
@@ -117,8 +118,8 @@ function drawing() {
   // Point of the plane under the pointer.
   function point({ clientX, clientY }) {
     const { left, top, width } = plane.getBoundingClientRect()
-    const [x, y] = [clientX - left, top - clientY].map((offset) => (offset / width) * 202)
-    return [x - 101, y + 101].map(times(reach / RIM))
+    const [x, y] = [clientX - left, top - clientY].map((offset) => (offset / width) * 2 * EDGE)
+    return [x - EDGE, y + EDGE].map(times(reach / RIM))
   }
   return { plane, tip, goal, paint, point, reach: () => reach }
 }
@@ -229,7 +230,6 @@ function render({ model, el }) {
       const onRim = norm(at) > 0.9 * reach() || near(at, direction(target()).map(times(reach())))
       if (norm(at) > 1.1 * reach()) return false // a corner of the picture
       held = near(at, z()) || !onRim ? tip : goal
-      held.focus({ preventScroll: true })
       follower.stop()
       if (held === tip) put(at)
       else aimAt(Math.atan2(at[1], at[0]))
@@ -237,6 +237,7 @@ function render({ model, el }) {
     move,
     release() {
       pulling = false
+      held.focus({ preventScroll: true, focusVisible: false }) // the arrow keys go on from here
       halt()
     },
   })

@@ -68,7 +68,7 @@ class Opened:
     def spot(self, x, y):
         """Pixels of a point of the plane."""
         box = self.figure.locator("svg").bounding_box()
-        unit = box["width"] / 202 * 92 / 3.2
+        unit = box["width"] / 214 * 92 / 3.2
         return box["x"] + box["width"] / 2 + unit * x, box["y"] + box["height"] / 2 - unit * y
 
 
@@ -211,6 +211,9 @@ def test_pointer_puts_z_anywhere_and_the_loss_is_the_same_along_a_ray(drag):
     drag.page.mouse.down()
     drag.page.mouse.move(*drag.spot(-1, 1), steps=5)
     drag.page.mouse.up()
+    drag.page.keyboard.press("ArrowUp")  # goes on from where the pointer let go
+    assert drag.number("length") == pytest.approx(1.1 * 2**0.5, abs=0.01)
+    drag.page.keyboard.press("ArrowDown")
     loss, size, turn = (drag.number(name) for name in ("loss", "gradient", "turn"))
     assert (drag.number("length"), drag.number("angle φ"), loss) == (1.41, 135, 0.71)
     drag.button("Double the length of z").click()
