@@ -7,13 +7,15 @@ from visiting import PHONE, visiting
 
 # Notes what takes the focus and how it is marked. Afterwards `missed` compares with what can be seen.
 WATCH = """() => {
-  const ring = (element) => {
-    const style = getComputedStyle(element)
-    const outline = style.outlineStyle === 'none' ? '' : `${style.outlineWidth} ${style.outlineColor}`
-    return [outline, style.boxShadow, style.borderColor, style.backgroundColor].join(' | ')
+  const ring = (element, pseudo) => {
+    const {outlineStyle, outlineWidth, outlineColor, boxShadow, stroke} = getComputedStyle(element, pseudo)
+    return [outlineStyle === 'none' ? '' : `${outlineWidth} ${outlineColor}`, boxShadow, stroke].join(' | ')
   }
+  // The ring may lie around the element, around the area that it makes clickable, or be drawn within it.
+  const rings = (element) =>
+    [ring(element), ring(element, '::after'), ...[...element.children].map((child) => ring(child))].join()
   const focused = new Map()
-  document.addEventListener('focusin', ({target}) => focused.set(target, ring(target)))
+  document.addEventListener('focusin', ({target}) => focused.set(target, rings(target)))
   const seen = (element) => element.checkVisibility({visibilityProperty: true})
     && element.getBoundingClientRect().width > 0
   const scrolls = (element) => {
@@ -29,7 +31,7 @@ WATCH = """() => {
     controls: every(controls).filter((element) => !focused.has(element)).map(named),
     regions: every('*').filter(scrolls)
       .filter((region) => ![...focused.keys()].some((element) => region.contains(element))).map(named),
-    unmarked: [...focused].filter(([element, mark]) => element !== document.activeElement && ring(element) === mark)
+    unmarked: [...focused].filter(([element, mark]) => element !== document.activeElement && rings(element) === mark)
       .map(([element]) => named(element)),
   })
 }"""
