@@ -159,6 +159,7 @@ def test_values_of_numpy_and_lists_make_the_same_recipe():
         ({"train": TrainConfig()}, "unknown setting 'train'; "),
         ({"grad_scal": 1}, "did you mean grad_scale?"),
         ({"network": "resnet50"}, "network must be one of resnet18, narrow_resnet, digits, got 'resnet50'"),
+        ({"data": ["digits"]}, "data must be a name, got ('digits',)"),
         ({"network": ["digits"]}, "network must be a name, got ('digits',)"),
         ({"projector": 128}, "projector must be two widths above 0, such as (128, 64), got 128"),
         ({"projector": (128,)}, "projector must be two widths above 0, such as (128, 64), got (128,)"),
@@ -199,7 +200,6 @@ def test_wrong_settings_are_refused(change, words):
         ({"largest": 20, "tail_ratio": 50}, "at least 1 is needed"),
         ({"largest": 20, "tail_order": (0, 11)}, r"class numbers in 0\.\.9, got 11"),
         ({"data": "mnist"}, "name must be one of 'digits', 'cifar10', 'cifar10-jpeg', got 'mnist'"),
-        ({"data": ["digits"]}, "data must be a name, got ('digits',)"),
     ],
 )
 def test_what_only_the_data_can_tell_is_refused_with_them(change, words):
