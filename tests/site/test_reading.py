@@ -40,6 +40,7 @@ def test_search_finds_a_term_and_its_result_leads_to_the_page(browser, site):
         page.wait_for_url("**/search.html?*")
         result = page.locator("#search-results li a", has_text="GradScale").first
         address = result.evaluate("link => link.href")
+        page.wait_for_load_state("networkidle")  # the search asks for the pages that it shows parts of
         result.click()
         page.wait_for_url(address)
         visit.settle()
