@@ -265,7 +265,7 @@ def norm_table(mixture: Mixture, **encoders: Encoders) -> pd.DataFrame:
         encoders: Encoders by the name of their column; seed by seed they meet the mixture's seeds.
 
     Returns:
-        One row per seed and input: ``seed``, ``index``, ``label``, and the norm under each of the encoders.
+        One row per seed and input, with ``seed``, ``index``, ``label``, and the norm under each of the encoders.
 
     Raises:
         ValueError: Encoders of other seeds than the mixture's.

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Words after ``normlib``; None takes those of the process.
 
     Returns:
-        Exit code: 0, 2 for a command that cannot be carried out, 130 for one that was stopped and can go on.
+        The exit code, 0, or 2 for a command that cannot be carried out, 130 for one that was stopped and can go on.
 
     >>> main(["train", "unknown", "--out", "nowhere"])
     2

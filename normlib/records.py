@@ -187,7 +187,7 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1)) -> pd.DataFrame:
         part: As in :func:`record`.
 
     Returns:
-        One row for each run, table and column of numbers: means ``recorded`` and ``now``, their relative
+        One row for each run, table and column of numbers, with the means ``recorded`` and ``now``, their relative
         ``difference``, and whether all values are ``identical``.
 
     Raises:

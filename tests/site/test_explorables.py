@@ -24,13 +24,12 @@ from axe_playwright_python.sync_playwright import Axe
 from normlib import explorables, gradients, losses, simulations
 from normlib.explorables._explorable import module
 from toc import ROOT, SITE
+from visiting import SETTLE
 
 PAGES = {"drag_embedding": "01_hypersphere_paradox", "race": "04_convergence_simulations"}
 SIZES = {"desktop": {"width": 1280, "height": 900}, "narrow": {"width": 320, "height": 700}}
 LEAST_TARGET = 24  # pixels
 FRAME = 1000 / 60  # milliseconds
-
-SETTLED = "[...document.querySelectorAll('.math')].every((formula) => formula.querySelector('mjx-container'))"
 
 # The exported functions of a module on many inputs, given as [name, arguments].
 COMPUTE = """async ([source, calls]) => {
@@ -52,9 +51,17 @@ class Opened:
 
     def start(self):
         self.figure.wait_for()
-        self.page.wait_for_function(SETTLED)  # formulas that are set later move what stands below them
+        self.page.evaluate(SETTLE)  # formulas that are set later move what stands below them
         self.figure.scroll_into_view_if_needed()
         return self
+
+    def hold_time(self):
+        """From here on time passes only in `wait`, so that a busy machine counts as many steps as an idle one."""
+        self.page.clock.install(time=0)
+        self.page.clock.pause_at(1)
+
+    def wait(self, milliseconds):
+        self.page.clock.run_for(milliseconds)
 
     def number(self, name):
         """A number of the list beside the plane."""
@@ -227,26 +234,27 @@ def test_pointer_puts_z_anywhere_and_the_loss_is_the_same_along_a_ray(drag):
     assert drag.troubles == []
 
 
-def swing(drag, seconds=2.5):
-    """Swing the target by 90° to either side; gives the length before and after and the steps."""
-    before, start = drag.number("length"), time.monotonic()
+def swing(drag, seconds=2.5, tick=0.04):
+    """Swing the target by 90° to either side; gives the length before and after and the steps. Time is held."""
+    before = drag.number("length")
     drag.page.mouse.move(*drag.spot(3.2, 0))
     drag.page.mouse.down()
-    while (passed := time.monotonic() - start) < seconds:
+    for passed in np.arange(0, seconds, tick):
         angle = math.pi / 2 * math.sin(4 * passed)
         drag.page.mouse.move(*drag.spot(3.2 * math.cos(angle), 3.2 * math.sin(angle)))
-        drag.page.wait_for_timeout(20)
+        drag.wait(1000 * tick)
     drag.page.mouse.up()
     return before, drag.number("length"), drag.number("steps")
 
 
 def test_pulled_along_z_gets_heavier(drag):
     """The same swings move a long embedding less, and lengthen it less."""
+    drag.hold_time()
     growth = {}
     for length in (0.5, 1, 2):
         drag.page.mouse.click(*drag.spot(0, length))
         before, after, steps = swing(drag)
-        assert steps > 20
+        assert steps == pytest.approx(30 * 2.5, abs=2)
         growth[before] = after / before
     assert growth[0.5] > growth[1] > growth[2] >= 1
     assert growth[1] > 1.05
@@ -277,14 +285,16 @@ def test_steps_are_those_of_the_chapter(drag):
 
 
 def test_run_goes_on_until_z_has_arrived_or_is_paused(drag):
+    drag.hold_time()
     drag.button("Run").click()
-    drag.page.wait_for_timeout(300)
+    drag.wait(300)
     drag.button("Pause").click()
     steps = drag.number("steps")
-    drag.page.wait_for_timeout(300)
+    drag.wait(300)
     assert drag.number("steps") == steps > 0
     drag.button("Run").click()
-    drag.button("Run").wait_for(timeout=20_000)  # its name again when z has arrived
+    drag.wait(10_000)
+    drag.button("Run").wait_for()  # its name again when z has arrived
     assert drag.number("angle φ") == 0
     drag.button("Reset").click()
     assert (drag.number("length"), drag.number("steps")) == (1, 0)
@@ -292,9 +302,10 @@ def test_run_goes_on_until_z_has_arrived_or_is_paused(drag):
 
 def test_without_motion_figures_jump(browser):
     with opened(browser, "drag_embedding", motion="reduce") as drag:
-        drag.start().button("Run").click()
+        drag.start().hold_time()
+        drag.button("Run").click()
         assert drag.number("steps") == 30
-        drag.page.wait_for_timeout(300)
+        drag.wait(300)
         assert drag.number("steps") == 30
     with opened(browser, "race", motion="reduce") as race:
         race.start().button("Race").click()
@@ -309,8 +320,9 @@ def test_values_are_announced_now_and_then(drag):
             .observe(document.querySelector(".explorable-aloud"), { childList: true })
         }"""
     )
+    drag.hold_time()
     swing(drag)
-    drag.page.wait_for_timeout(1700)
+    drag.wait(1700)
     spoken = drag.page.evaluate("spoken")
     assert 1 <= len(spoken) <= 4  # in about four seconds
     assert spoken[-1].startswith(f"length {drag.number('length'):.2f}, angle {drag.number('angle φ'):.0f}°")
@@ -325,8 +337,9 @@ def test_race_counts_what_normlib_counts(race):
 
 
 def test_race_runs_and_is_paused(race):
+    race.hold_time()
     race.button("Race").click()
-    race.page.wait_for_timeout(500)
+    race.wait(500)
     race.button("Pause").click()
     steps = [row[3] for row in race.rows()]
     assert 0 < int(steps[-1]) < 1520

@@ -10,9 +10,11 @@ DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 INLINE = ("data", "blob")  # schemes of addresses that stand for their content
 
+# Formulas, fonts, and the frame in which the page takes note of their sizes: from then on nothing moves.
 SETTLE = """async () => {
   await window.MathJax?.startup?.promise
   await document.fonts.ready
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))
 }"""
 STILL = "*, *::before, *::after { animation: none !important; transition: none !important }"
 
