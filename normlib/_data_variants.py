@@ -56,7 +56,8 @@ def long_tailed(
 
     Train on more than one ``order`` to tell what frequency does from what the classes themselves do: for one seed, a
     class that comes later keeps some of the images that it keeps where it comes earlier. The balanced control of the
-    same size is ``long_tailed(images, largest=round(len(tailed) / C), ratio=1)``; its size differs by at most C / 2 images.
+    same size is ``long_tailed(images, largest=round(len(tailed) / C), ratio=1)``; its size differs by at most C / 2
+    images.
 
     Args:
         images: The set to choose from.

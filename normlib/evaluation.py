@@ -37,7 +37,7 @@ def embed(model: nn.Module, images: ImageSet | Tensor, *, batch_size: int = 1024
         batch_size: Images at a time, on the model's device.
 
     Returns:
-        Features ``h``, shape ``(N, F)``, and embeddings ``z``, shape ``(N, D)``, both float32, on the CPU, not normalised.
+        Features ``h``, shape ``(N, F)``, and embeddings ``z``, shape ``(N, D)``; float32, on the CPU, not normalised.
 
     Raises:
         TypeError: ``images`` is neither an image set nor a tensor of uint8 or floats.

@@ -1,4 +1,4 @@
-// A formula that is too wide for a narrow screen is set smaller, down to two thirds. What is still too wide, and other
+// A formula that is too wide for a narrow screen is set smaller, down to six tenths. What is still too wide, and other
 // boxes that scroll sideways, can be scrolled with the keyboard: they take the focus while they are too wide.
 const FORMULAS = "mjx-container"
 const BOXES = "pre, figure, .cell_output, mjx-container[display='true'], .pst-scrollable-table-container"
@@ -15,7 +15,7 @@ function fitFormulas() {
   for (const formula of formulas) formula.style.removeProperty("--fit")
   const shares = formulas.map(share)
   formulas.forEach((formula, i) => {
-    if (shares[i] < 1) formula.style.setProperty("--fit", Math.max(2 / 3, 0.99 * shares[i]))
+    if (shares[i] < 1) formula.style.setProperty("--fit", Math.max(0.6, 0.99 * shares[i]))
   })
 }
 

@@ -16,6 +16,10 @@ SETTLE = """async () => {
   await document.fonts.ready
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))
 }"""
+UNFOLD = """() => {
+  document.querySelectorAll('.toggle-hidden > .admonition-title').forEach((title) => title.click())
+  document.querySelectorAll('details').forEach((details) => { details.open = true })
+}"""
 STILL = "*, *::before, *::after { animation: none !important; transition: none !important }"
 
 
@@ -46,6 +50,11 @@ class Visit:
         """Wait for formulas and fonts; from then on nothing moves."""
         self.page.evaluate(SETTLE)
         self.page.add_style_tag(content=STILL)
+
+    def unfold(self) -> None:
+        """Open what is folded: boxes and code."""
+        self.page.evaluate(UNFOLD)
+        self.page.evaluate(SETTLE)
 
     def outside(self) -> list[str]:
         """Addresses of requests that left the site."""
