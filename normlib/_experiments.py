@@ -134,6 +134,7 @@ _LAWS = {
         smoke={"seeds": 2, "mixture_size": 200, "mixture_epochs": 2},
         run=_law_runs.run,
         images=lambda settings: data.digits(),
+        jobs=_law_runs.jobs,
         configuration=lambda settings, job: {},
         work=None,
     )

@@ -76,11 +76,9 @@ def on_mixtures(seeds: int, n: int, epochs: int) -> list[dict[str, Any]]:
     start, end = _class_norms(common, untrained), _class_norms(common, trained)
     turned = _class_norms(reverse, simulations.train_encoder(reverse, epochs=epochs))
     spread = simulations.spherical_mixture((1, 1, 1, 1), noise=(1.5, 1.0, 0.6, 0.3), **size)
-    dense = _class_norms(spread, simulations.train_encoder(spread, lr=1.0, epochs=max(epochs // 4, 1)))
-    late, late_turned = (
-        _class_norms(one, simulations.train_encoder(one, lr=1.0, epochs=max(epochs // 4, 1)))
-        for one in (common, reverse)
-    )
+    longer = {"lr": 1.0, "epochs": max(epochs // 4, 1)}
+    late, late_turned = (_class_norms(one, simulations.train_encoder(one, **longer)) for one in (common, reverse))
+    dense = _class_norms(spread, simulations.train_encoder(spread, **longer))
     centre = common.centres.gather(1, common.labels[..., None].expand(-1, -1, common.centres.shape[2]))
     central = (common.latent * centre).sum(dim=2)
     others = simulations.Encoders(

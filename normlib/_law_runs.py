@@ -26,16 +26,25 @@ RELEASED = (6, 24, 54, 96, 385, 869, 1547, 2416, 3463, 4737, 6156, 7822, 9662)  
 ETA = 10 / 500  # step size of one pair there
 
 
+def jobs(settings: dict[str, Any]) -> list[Job]:
+    """One run for each measurement."""
+    return [{"measurement": name} for name in [*MEASUREMENTS, "frequency and density"]]
+
+
 def run(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
     """The table ``laws``: one row for each quantity and seed."""
     import pandas as pd
     from tqdm import tqdm
 
-    rows = []
-    for seed in tqdm(range(settings["seeds"]), unit="seed"):
-        for measure in MEASUREMENTS:
-            rows += [{"quantity": name, "seed": seed, "value": float(value)} for name, value in measure(seed).items()]
-    rows += _law_networks.on_mixtures(settings["seeds"], settings["mixture_size"], settings["mixture_epochs"])
+    if job["measurement"] not in MEASUREMENTS:
+        size = settings["mixture_size"], settings["mixture_epochs"]
+        return {"laws": pd.DataFrame(_law_networks.on_mixtures(settings["seeds"], *size))}
+    measure = MEASUREMENTS[job["measurement"]]
+    rows = [
+        {"quantity": name, "seed": seed, "value": float(value)}
+        for seed in tqdm(range(settings["seeds"]), unit="seed", desc=job["measurement"])
+        for name, value in measure(seed).items()
+    ]
     return {"laws": pd.DataFrame(rows)}
 
 
@@ -180,16 +189,16 @@ def _lambda_lr(base: float) -> float:
     return optimizer.param_groups[0]["lr"]
 
 
-MEASUREMENTS: tuple[Callable[[int], Measured], ...] = (
-    gradients_in_closed_form,
-    steps_of_a_pair,
-    steps_to_align,
-    growth_under_noise,
-    balance_with_decay,
-    faults_of_the_released_code,
-    _law_networks.cut_and_rate,
-    _law_networks.weights_and_embeddings,
-)
+MEASUREMENTS: dict[str, Callable[[int], Measured]] = {
+    "gradients": gradients_in_closed_form,
+    "steps of a pair": steps_of_a_pair,
+    "steps to align": steps_to_align,
+    "growth under noise": growth_under_noise,
+    "balance with decay": balance_with_decay,
+    "faults of the released code": faults_of_the_released_code,
+    "cut and rate": _law_networks.cut_and_rate,
+    "weights and embeddings": _law_networks.weights_and_embeddings,
+}
 
 
 def _pairs(seed: int, n: int, dim: int, decades: float = 2) -> tuple[Tensor, Tensor]:
