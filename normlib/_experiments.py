@@ -140,4 +140,4 @@ _LAWS = {
     )
 }
 
-EXPERIMENTS: dict[str, Experiment] = _LAWS | _DIGITS | _on_cifar("gpu") | _on_cifar("cpu")
+EXPERIMENTS: dict[str, Experiment] = _DIGITS | _LAWS | _on_cifar("gpu") | _on_cifar("cpu")
