@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HOLDS, FAILS, OPEN, MISSING = "holds", "fails", "open", "no record"
-BOUNDS = ("above", "below", "near", "within")
+POWERS = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 ESTIMATORS = ("mean", "largest", "smallest", "auroc", "spearman")
 
 
@@ -86,8 +86,22 @@ class Effect:
         """Four significant digits, for people and for comparison."""
         if self.outcome == MISSING:
             return MISSING
-        ends = "" if self.low == self.high else f" ({self.low:.4g} to {self.high:.4g})"
-        return f"{self.estimate:.4g}{ends}, {self.outcome}"
+        ends = "" if self.low == self.high else f" ({written(self.low)} to {written(self.high)})"
+        return f"{written(self.estimate)}{ends}, {self.outcome}"
+
+
+def written(value: float) -> str:
+    """Four significant digits, with a power of ten where the number is tiny or huge.
+
+    >>> written(0.123456), written(-7.681e-16), written(1e-10), written(float("inf"))
+    ('0.1235', '−7.681 · 10⁻¹⁶', '10⁻¹⁰', 'inf')
+    """
+    text = f"{value:.4g}".replace("-", "−")
+    factor, letter, exponent = text.partition("e")
+    if not letter:
+        return text
+    power = f"10{str(int(exponent.replace('−', '-'))).replace('-', '−').translate(POWERS)}"
+    return power if factor == "1" else f"{factor} · {power}"
 
 
 def part(where: str, entry: Any) -> Part:

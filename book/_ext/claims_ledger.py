@@ -13,6 +13,7 @@ from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
 from normlib import claims
+from normlib._effects import written
 
 PAGE = "book/claims"
 SOURCES = {
@@ -98,7 +99,9 @@ def numbers(effects: tuple[claims.Effect, ...]) -> nodes.bullet_list:
     items = nodes.bullet_list()
     for effect in effects:
         seeds = f", {effect.repetitions} seeds" if effect.repetitions > 1 else ""
-        text = f"{effect.part.says}: {effect.as_words()}{seeds}; expected {expected(effect.part.expect)} "
+        text = f"{effect.part.says}: {effect.as_words()}{seeds}; expected {expected(effect.part.expect)} ".replace(
+            " · ", "\u00a0·\u00a0"
+        )
         figure = nodes.raw("", picture(effect), format="html")
         items += nodes.list_item("", nodes.paragraph("", "", nodes.Text(text), figure))
     return items
@@ -107,8 +110,8 @@ def numbers(effects: tuple[claims.Effect, ...]) -> nodes.bullet_list:
 def expected(expect: dict[str, float]) -> str:
     """What a number should be, in words."""
     if "near" in expect:
-        return f"{expect['near']:g} ± {expect['within']:g}"
-    return " and ".join(f"{word} {value:g}" for word, value in expect.items())
+        return f"{written(expect['near'])} ± {written(expect['within'])}"
+    return " and ".join(f"{word} {written(value)}" for word, value in expect.items())
 
 
 def picture(effect: claims.Effect) -> str:
