@@ -52,6 +52,7 @@ ALLOWED = {
     "recipes": {"_optimizers", "_rows", "_train_config", "augment", "data", "interventions", "losses", "models"},
     "records": {
         "_cifar_runs",
+        "_cut_runs",
         "_digits_runs",
         "_experiments",
         "_recorded",
@@ -60,6 +61,7 @@ ALLOWED = {
         "data",
         "evaluation",
         "interventions",
+        "losses",
         "models",
         "recipes",
         "runs",
