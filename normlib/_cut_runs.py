@@ -1,4 +1,4 @@
-"""The runs behind *Cut and scale*: small networks on digits whose weights were cut, or that take larger steps instead."""
+"""The runs behind *Cut and scale*: small networks on digits, cut or with a larger step size."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ ALLOWED = {
     },
     "data": {"_cifar10", "_data_variants", "_image_files"},
     "evaluation": {"_rows", "data"},
-    "explorables": {"gradients", "plotting"},
+    "explorables": {"gradients", "plotting", "simulations"},
     "gradients": {"_rows", "_steps"},
     "interventions": {"_rows"},
     "losses": {"_rows"},
