@@ -159,13 +159,26 @@ def test_sphere_shows_encoders_of_normlib_in_training():
     mixture = simulations.spherical_mixture((8, 4, 2, 1), seeds=[0])
     for epoch in (0, 4):
         encoders = simulations.train_encoder(mixture, dim=3, lr=0.1, epochs=epoch, progress=False)
-        frame = sphere.record["epochs"].index(epoch)
+        frame = sphere.measured["epochs"].index(epoch)
         z = encoders(mixture.x)[0]
         torch.testing.assert_close(sphere._frames[1][frame], z[:150], rtol=1e-4, atol=1e-4)
         table = simulations.norm_table(mixture, norm=encoders)
-        needles = np.linalg.norm(sphere.record["needles"][1][frame], axis=1)
+        needles = np.linalg.norm(sphere.measured["needles"][1][frame], axis=1)
         assert needles == pytest.approx(table.groupby("label")["norm"].mean().to_numpy(), abs=0.002)
-    assert sphere.record["labels"][1] == mixture.labels[0, :150].tolist()
+    assert sphere.measured["labels"][1] == mixture.labels[0, :150].tolist()
+
+
+def test_sphere_shows_what_the_answers_of_chapter_5_say():
+    needles = np.linalg.norm(np.array(made("Sphere").measured["needles"]), axis=3)
+    common, rare = needles[0], needles[1]
+    relative = [film[-1] / film[-1].mean() for film in (common, rare)]
+    assert relative[0].argmax() == 0  # A, the rarest
+    assert relative[0][3] < common[0, 3] / common[0].mean() < 1  # D: short, and so before training
+    assert relative[1][3] < relative[0][3] - 0.02
+    assert relative[1][0] == pytest.approx(relative[0][0], abs=0.05)
+    mean = common.mean(axis=1)
+    assert mean[2] > 1.7 * mean[0]
+    assert mean[-1] < 1.1 * mean[-3]
 
 
 def test_cut_and_scale_shows_means_and_intervals_of_the_record():

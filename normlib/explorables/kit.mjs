@@ -114,7 +114,7 @@ const unpack = (text, kind) => new kind(Uint8Array.from(atob(text), (letter) => 
 
 // Axes for curves, 200 by 110: `x` and `y` have their ends, the name of the axis, and ticks as pairs of value and text.
 const chart = (label, x, y) => {
-  const [left, right, top, bottom] = [32, 196, 6, 88]
+  const [left, right, top, bottom] = [32, 191, 6, 88]
   const across = (value) => left + ((right - left) * (value - x.least)) / (x.most - x.least)
   const down = (value) => clamp(bottom - ((bottom - top) * (value - y.least)) / (y.most - y.least), top, bottom)
   const curves = svg("g", { class: "curves" })

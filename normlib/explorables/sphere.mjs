@@ -71,7 +71,7 @@ function drawing({ longest, points: count }) {
 }
 
 function render({ model, el }) {
-  const [record, films] = [model.get("record"), model.get("films")]
+  const [record, films] = [JSON.parse(model.get("record")), model.get("films")]
   const { epochs, weights, labels, needles } = record
   const value = (name) => () => model.get(name)
   const [film, frame, turn, tilt, colour] = ["film", "frame", "turn", "tilt", "colour"].map(value)

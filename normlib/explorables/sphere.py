@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,10 @@ class Sphere(Explorable):
         tilt: Angle about the horizontal axis, radians, between -π/2 and π/2.
         colour: ``"norm"`` or ``"class"``.
 
+    Attributes:
+        measured: What is shown, besides the points: among it the ``needles`` of the classes by film and frame, mean
+            directions that are as long as the mean norm.
+
     Raises:
         traitlets.TraitError: A setting is out of its range.
 
@@ -43,7 +48,7 @@ class Sphere(Explorable):
 
     _esm = module("sphere")
 
-    record = traitlets.Dict().tag(sync=True)
+    record = traitlets.Unicode().tag(sync=True)
     films = traitlets.Unicode().tag(sync=True)
     film = traitlets.Int(0, min=0, max=len(WEIGHTS) - 1).tag(sync=True)
     frame = traitlets.Int(0, min=0, max=len(EPOCHS) - 1).tag(sync=True)
@@ -59,7 +64,7 @@ class Sphere(Explorable):
             for (frames, _, _), own in zip(trained, scales, strict=True)
             for z, scale in zip(frames, own, strict=True)
         ]
-        record = {
+        self.measured = {
             "weights": WEIGHTS,
             "epochs": EPOCHS,
             "points": POINTS,
@@ -68,8 +73,9 @@ class Sphere(Explorable):
             "labels": [labels.tolist() for _, _, labels in trained],
             "needles": [[_rounded(needle) for needle in needles] for _, needles, _ in trained],
         }
-        super().__init__(record=record, films=b64encode(b"".join(packed)).decode(), **shown)
         self._frames = [frames for frames, _, _ in trained]
+        films = b64encode(b"".join(packed)).decode()
+        super().__init__(record=json.dumps(self.measured), films=films, **shown)
 
     def __repr__(self) -> str:
         shown = ("film", "frame", "turn", "tilt", "colour")
@@ -84,7 +90,7 @@ class Sphere(Explorable):
         for place, frame in enumerate((0, self.frame or len(EPOCHS) - 1)):
             ax = figure.add_subplot(1, 2, place + 1, projection="3d", elev=20, azim=-55)
             for c, colour in enumerate(COLOURS):
-                chosen = [i for i, label in enumerate(self.record["labels"][self.film]) if label == c]
+                chosen = [i for i, label in enumerate(self.measured["labels"][self.film]) if label == c]
                 name = f"{'ABCD'[c]}, weight {WEIGHTS[self.film][c]}"
                 ax.plot(*frames[frame][chosen].T, "o", ms=3, color=PALETTE[colour], label=name)
             edge = frames[-1].abs().max().item()
