@@ -31,9 +31,9 @@ export function curve(norms, correct) {
 const COLUMNS = 25
 const [CELL, SIDE] = [20, 8] // pixels of a cell of the picture, of a digit in the sprite
 const WAYS = [
-  ["shortest", "blue"],
-  ["shortest untrained", "orange"],
-  ["at random", "grey"],
+  ["norm", "blue"],
+  ["untrained norm", "orange"],
+  ["chance", "grey"],
 ]
 const percent = (share) => `${fixed(100 * share, 1)} %`
 const mean = (values) => values.reduce((sum, value) => sum + value) / values.length
@@ -87,7 +87,7 @@ function render({ model, el }) {
     body.append(html("tr", {}, html("th", { scope: "row", style: `--own: var(--${colour})` }, way), ...cells))
     return cells
   })
-  const heads = ["dropped", "right", `mean of ${networks.length}`].map((head) => html("th", { scope: "col" }, head))
+  const heads = ["dropped by", "right", `mean of ${networks.length}`].map((head) => html("th", { scope: "col" }, head))
   const results = html("table", {}, html("thead", {}, html("tr", {}, ...heads)), body)
   const verdict = html("p")
 
@@ -108,7 +108,7 @@ function render({ model, el }) {
     picture.setAttribute("aria-label", `Test digits, shortest embedding first. ${verdict.textContent}`)
     for (const each of controls) each.draw()
     paint()
-    return `${verdict.textContent} Right: ${WAYS.map(([way], i) => `${way} dropped ${texts[i][0]}`).join(", ")}`
+    return `${verdict.textContent} Right: ${WAYS.map(([way], i) => `dropped by ${way} ${texts[i][0]}`).join(", ")}`
   }
 
   // Everything before the digit under the pointer is dropped.

@@ -100,9 +100,7 @@ class ConfidenceDial(Explorable):
         coverage = 100 * (1 - np.arange(curves.shape[2]) / curves.shape[2])
         figure = Figure(figsize=(5.6, 3.4), layout="constrained")
         ax = figure.subplots()
-        for way, (name, colour) in enumerate(
-            (("shortest dropped", "blue"), ("shortest untrained dropped", "orange"), ("dropped at random", "grey"))
-        ):
+        for way, (name, colour) in enumerate((("norm", "blue"), ("untrained norm", "orange"), ("chance", "grey"))):
             ax.plot(coverage, 100 * curves[self.network, way], color=PALETTE[colour], label=name)
             ax.plot(coverage, 100 * curves[:, way].mean(axis=0), color=PALETTE[colour], lw=1, ls="--")
         kept = (self._networks[self.network][0] >= self.threshold).mean()
@@ -113,7 +111,7 @@ class ConfidenceDial(Explorable):
             xlim=(100, 0),
             ylim=(100 * curves[:, 2].min() - 1, 100.2),
         )
-        ax.legend(title=f"dashed: mean of {len(curves)} networks", fontsize="small", loc="lower left")
+        ax.legend(title=f"dropped by (dashed: mean of {len(curves)})", fontsize="small", loc="lower left")
         return figure
 
 

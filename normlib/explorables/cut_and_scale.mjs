@@ -61,7 +61,7 @@ function render({ model, el }) {
     return { name, cells }
   })
   body.append(body.children[1]) // the cut one above the one that it is compared with
-  const heads = ["", "‖z‖ at 0", "1 − cos at 0", `loss at ${last}`].map((head) => (head ? html("th", { scope: "col" }, head) : html("td")))
+  const heads = ["", "‖z‖", "1 − cos", "loss"].map((head) => (head ? html("th", { scope: "col" }, head) : html("td")))
   const table = html("table", {}, html("thead", {}, html("tr", {}, ...heads)), body)
   const verdict = html("p")
 
@@ -93,7 +93,8 @@ function render({ model, el }) {
 
   const left = html("div", { class: "charts" }, ...charts.map(({ element }) => element))
   const side = html("div", { class: "side" }, ...choices.map(({ element }) => element), table, verdict)
-  box(el, "Cut and scale", html("div", { class: "stage" }, left, side), region)
+  const hint = `‖z‖, the mean norm, and 1 − cos, the mean over different images, at step 0; the loss at step ${last}. Bands: 95 % intervals.`
+  box(el, "Cut and scale", html("div", { class: "stage" }, left, side), html("p", { class: "hint" }, hint), region)
   const changed = () => say(draw())
   model.on("change", changed)
   draw()

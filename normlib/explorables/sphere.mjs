@@ -89,7 +89,7 @@ function render({ model, el }) {
 
   const angle = { min: -Math.PI, max: Math.PI, step: 0.01, show: degrees }
   const controls = [
-    choice(model, { name: "film", label: "weights", options: weights.map((each, i) => [i, each.join(" : ")]) }),
+    choice(model, { name: "film", label: "weights", options: weights.map((each, i) => [i, each.join(":")]) }),
     choice(model, { name: "colour", label: "colour", options: ["norm", "class"].map((name) => [name, name]) }),
     slider(model, { name: "frame", label: "epoch", min: 0, max: epochs.length - 1, step: 1, show: (frame) => String(epochs[frame]), moved: () => playing.stop() }),
     slider(model, { name: "turn", label: "turn", ...angle }),

@@ -541,7 +541,7 @@ def test_sphere_is_scrubbed_by_keys_and_by_buttons(sphere):
     assert epoch.get_attribute("aria-valuetext") == "100"
     means = [float(row[2]) for row in sphere.rows()]
     assert means == pytest.approx(np.linalg.norm(record["needles"][0][15], axis=1), rel=0.1)  # on any machine
-    sphere.choose("weights", "8 : 4 : 2 : 1")
+    sphere.choose("weights", "8:4:2:1")
     assert [row[1] for row in sphere.rows()] == ["8", "4", "2", "1"]
     assert float(sphere.rows()[3][3]) < 0.9  # D, rare
     sphere.button("Earlier").click()
@@ -595,8 +595,8 @@ def test_dial_drops_the_shortest(digits, dial):
     assert 0 < kept.sum() < 450
     assert digits.figure.get_by_text(f"{kept.sum()} of 450 kept").count() == 1
     accuracy = f"{100 * correct[kept].mean():.1f} %"
-    assert digits.rows()[0][:2] == ["shortest", accuracy]
-    assert digits.rows()[2][:2] == ["at random", f"{100 * correct.mean():.1f} %"]
+    assert digits.rows()[0][:2] == ["norm", accuracy]
+    assert digits.rows()[2][:2] == ["chance", f"{100 * correct.mean():.1f} %"]
     assert digits.troubles == []
 
 
