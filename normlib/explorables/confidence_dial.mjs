@@ -16,12 +16,7 @@ export function order(norms) {
 export function dropped(norms, threshold) {
   return norms.filter((norm) => norm < threshold).length
 }
-// Share of right answers among the longest, when the `count` shortest are dropped.
-export function accuracy(norms, correct, count) {
-  const kept = order(norms).slice(count)
-  return kept.reduce((sum, i) => sum + correct[i], 0) / kept.length
-}
-// The same for every count from 0 to all but one.
+// Share of right answers among those that stay, by the number of the shortest that are dropped, from none to all but one.
 export function curve(norms, correct) {
   let right = 0
   const longestFirst = order(norms).reverse()
@@ -29,7 +24,7 @@ export function curve(norms, correct) {
 }
 
 const COLUMNS = 25
-const [CELL, SIDE] = [20, 8] // pixels of a cell of the picture, of a digit in the sprite
+const CELL = 20 // pixels of a cell of the picture
 const WAYS = [
   ["norm", "blue"],
   ["untrained norm", "orange"],
@@ -40,7 +35,7 @@ const mean = (values) => values.reduce((sum, value) => sum + value) / values.len
 
 function render({ model, el }) {
   const [record, table] = [model.get("record"), model.get("table")]
-  const { images, networks } = record
+  const { images, networks, side } = record
   const { region, say } = announcer()
   const tables = networks.map((_, index) => network(table, record, index))
   const random = ({ correct }) => correct.map(() => mean(correct)) // what to expect
@@ -64,9 +59,9 @@ function render({ model, el }) {
     pen.lineWidth = 3
     orders[index()].forEach((image, i) => {
       const [x, y] = [(i % COLUMNS) * CELL, Math.floor(i / COLUMNS) * CELL]
-      const [from, to] = [(image % COLUMNS) * SIDE, Math.floor(image / COLUMNS) * SIDE]
+      const [from, to] = [(image % COLUMNS) * side, Math.floor(image / COLUMNS) * side]
       pen.globalAlpha = i < drop ? 0.25 : 1
-      pen.drawImage(sprite, from, to, SIDE, SIDE, x + 1, y + 1, CELL - 2, CELL - 2)
+      pen.drawImage(sprite, from, to, side, side, x + 1, y + 1, CELL - 2, CELL - 2)
       if (!own().correct[image]) pen.strokeRect(x + 1.5, y + 1.5, CELL - 3, CELL - 3)
     })
   }
@@ -104,7 +99,7 @@ function render({ model, el }) {
     const texts = WAYS.map((_, way) => [percent(curves[index()][way][drop]), percent(mean(curves.map((each) => each[way][drop])))])
     texts.forEach((each, way) => rows[way].forEach((cell, i) => (cell.textContent = each[i])))
     runs.forEach((run, way) => run.setAttribute("points", points(shares, curves[index()][way]).join(" ")))
-    for (const side of ["x1", "x2"]) marker.setAttribute(side, across(1 - drop / images))
+    for (const end of ["x1", "x2"]) marker.setAttribute(end, across(1 - drop / images))
     picture.setAttribute("aria-label", `Test digits, shortest embedding first. ${verdict.textContent}`)
     for (const each of controls) each.draw()
     paint()
@@ -131,9 +126,9 @@ function render({ model, el }) {
   ]
 
   const left = html("div", {}, picture, html("div", { class: "buttons" }, ...buttons))
-  const side = html("div", { class: "side" }, ...controls.map(({ element }) => element), verdict, results, element)
+  const beside = html("div", { class: "side" }, ...controls.map(({ element }) => element), verdict, results, element)
   const hint = "Shortest embeddings first; orange frames: the neighbours give the wrong label. Press a digit to drop all that come before it."
-  box(el, "Confidence dial", html("div", { class: "stage" }, left, side), html("p", { class: "hint" }, hint), region)
+  box(el, "Confidence dial", html("div", { class: "stage" }, left, beside), html("p", { class: "hint" }, hint), region)
   const changed = () => say(draw())
   model.on("change", changed)
   draw()

@@ -28,7 +28,7 @@ class ConfidenceDial(Explorable):
         samples: One row for each image, network and epoch: ``index`` of the image, ``seed`` of the network, ``epoch``,
             ``norm``, and whether the label of its neighbours is ``correct``. The epochs are 0, for the untrained norm,
             and one other.
-        images: The images, with all ``indices`` that are in ``samples``.
+        images: The images, square and of one channel, with all ``indices`` that are in ``samples``.
         threshold: Norm below which an image is dropped, ≥ 0.
         network: Which of the seeds is shown, from 0.
 
@@ -68,7 +68,7 @@ class ConfidenceDial(Explorable):
         scales = [table[:2].max(axis=1).tolist() for table in self._networks]
         packed = b"".join(_packed(table) for table in self._networks)
         super().__init__(
-            record={"images": len(images), "networks": seeds, "scales": scales},
+            record={"images": len(images), "side": images.images.shape[-1], "networks": seeds, "scales": scales},
             table=b64encode(packed).decode(), sprite=_sprite(images), **shown,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ export function run(curves, record, network, uncut) {
   return { loss, lossHalf, norm, normHalf, spread: 10 ** numbers[4 * n] }
 }
 
-const CUTS = { 0.25: "¼", 0.5: "½" }
+const CUTS = { 0.5: "½" } // written so
 const LINES = ["grey", "orange", "blue"] // from back to front
 
 // Two digits, or three from a hundred on; small ones as a power of ten.

@@ -304,8 +304,8 @@ def test_accuracy_is_that_of_the_longest(compute):
     kept = [correct[norms >= threshold].mean() for threshold in (0.0, 1.0, 3.0)]
     dropped = compute("confidence_dial", [["dropped", norms.tolist(), threshold] for threshold in (0.0, 1.0, 3.0)])
     assert dropped == [(norms < threshold).sum() for threshold in (0.0, 1.0, 3.0)]
-    calls = [["accuracy", norms.tolist(), correct.tolist(), count] for count in dropped]
-    assert compute("confidence_dial", calls) == pytest.approx(kept)
+    (curve,) = compute("confidence_dial", [["curve", norms.tolist(), correct.tolist()]])
+    assert [curve[count] for count in dropped] == pytest.approx(kept)
 
 
 @pytest.mark.parametrize(("name", "chapter"), PLACES)
