@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from normlib import _cifar_runs, _digits_runs, _law_runs, data
+from normlib import _cifar_runs, _cut_runs, _digits_runs, _law_runs, data
 from normlib._recorded import Job, Tables
 from normlib.training import TrainConfig
 
@@ -115,6 +115,23 @@ _DIGITS = {
         },
         run=lambda settings, job, folder: _digits_runs.run_interventions(settings, folder),
         images=lambda settings: data.digits(),
+    ),
+    "digits-cuts": Experiment(
+        question="What does a cut do to the norms and to the first 100 steps, by depth, biases and BatchNorm?",
+        settings={
+            "depths": [2, 3, 4, 6],
+            "cuts": [0.5, 1.0, 2.0, 3.0, 4.0],
+            "lr": 0.02,
+            "seeds": 8,
+            "steps": 100,
+            "record_every": 4,
+            "batch_size": 128,
+        },
+        smoke={"depths": [2, 3], "seeds": 2, "steps": 4, "batch_size": 16},
+        run=lambda settings, job, folder: _cut_runs.run_cuts(settings, folder),
+        images=lambda settings: data.digits(),
+        configuration=lambda settings, job: {},
+        work=_cut_runs.work,
     ),
 }
 

@@ -45,7 +45,7 @@ ALLOWED = {
     },
     "data": {"_cifar10", "_data_variants", "_image_files"},
     "evaluation": {"_rows", "data"},
-    "explorables": {"gradients", "plotting"},
+    "explorables": {"gradients", "plotting", "simulations"},
     "gradients": {"_rows", "_steps"},
     "interventions": {"_rows"},
     "losses": {"_rows"},
@@ -54,6 +54,7 @@ ALLOWED = {
     "recipes": {"_optimizers", "_rows", "_train_config", "augment", "data", "interventions", "losses", "models"},
     "records": {
         "_cifar_runs",
+        "_cut_runs",
         "_digits_runs",
         "_experiments",
         "_law_networks",
