@@ -92,10 +92,13 @@ class Sandbox:
         isolation: As `find_isolation` found it.
         limits: For each submission.
         hidden: Folders of tests, solutions, submissions and grades.
+
+    Attributes:
+        stopped: Set it, and submissions that run are ended.
     """
 
     def __init__(self, isolation: Isolation, limits: Limits, hidden: list[Path]):
-        self.isolation, self.limits = isolation, limits
+        self.isolation, self.limits, self.stopped = isolation, limits, threading.Event()
         self.hidden = [path.resolve() for path in hidden]
 
     def __enter__(self) -> "Sandbox":
@@ -134,7 +137,7 @@ class Sandbox:
             with contextlib.suppress(BrokenPipeError), process.stdin:
                 process.stdin.write(self._job(job).encode())
             try:
-                broken, cpu_seconds = _watch(process, self.limits)
+                broken, cpu_seconds = _watch(process, self.limits, self.stopped)
             finally:
                 _end(process, token)
             reader.join(timeout=5)
@@ -204,7 +207,9 @@ def _environment(work: Path, hidden: list[Path]) -> dict[str, str]:
     }
 
 
-def _watch(process: subprocess.Popen, limits: Limits) -> tuple[tuple[str, str] | None, float]:
+def _watch(
+    process: subprocess.Popen, limits: Limits, stopped: threading.Event
+) -> tuple[tuple[str, str] | None, float]:
     """Wait for the end, the submission's or that of a limit's patience; returns which limit it was, and CPU seconds."""
     began, cpu_seconds, root = time.monotonic(), 0.0, psutil.Process(process.pid)
     while process.poll() is None:
@@ -222,6 +227,8 @@ def _watch(process: subprocess.Popen, limits: Limits) -> tuple[tuple[str, str] |
             return ("out of memory", f"{limits.memory_gib:g} GiB are allowed"), cpu_seconds
         if time.monotonic() - began > limits.wall_seconds:
             return ("timed out", f"{limits.wall_seconds:g} s are allowed"), cpu_seconds
+        if stopped.is_set():
+            return ("stopped", "grading was interrupted"), cpu_seconds
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(SAMPLED_EVERY)
     return None, cpu_seconds
