@@ -1,8 +1,8 @@
 """Make and grade assignments.
 
-    PYTHONPATH=tools python -m grading build [--private DIR]            what `make assignments` runs
-    PYTHONPATH=tools python -m grading sample-class [--assignment A1]   what `make sample-class` runs
-    PYTHONPATH=tools python -m grading grade SUBMISSIONS ROSTER POLICY  what `make grade` runs
+PYTHONPATH=tools python -m grading build [--private DIR]            what `make assignments` runs
+PYTHONPATH=tools python -m grading sample-class [--assignment A1]   what `make sample-class` runs
+PYTHONPATH=tools python -m grading grade SUBMISSIONS ROSTER POLICY  what `make grade` runs
 """
 
 import argparse
@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one of the commands; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--private", type=Path, default=ASSIGNMENTS / "hidden_samples", help="the folder of hidden tests")
+    common.add_argument(
+        "--private", type=Path, default=ASSIGNMENTS / "hidden_samples", help="the folder of hidden tests"
+    )
     common.add_argument("--built", type=Path, default=ROOT / "_build" / "assignments")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build", parents=[common])

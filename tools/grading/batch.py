@@ -13,7 +13,7 @@ from grading import reports
 from grading.bundles import Bundle, read_bundle
 from grading.isolation import find_isolation
 from grading.policy import Policy, read_policy
-from grading.results import MISSING, Result, as_record, find_bundle, settle, unopened
+from grading.results import MISSING, as_record, find_bundle, settle, unopened
 from grading.roster import Student, pseudonym_key, read_roster, read_rubric, read_times
 from grading.sandbox import Job, Outcome, Sandbox
 from grading.submissions import Submission, match, read_submissions
@@ -51,7 +51,12 @@ def grade(submissions: Path, roster: Path, policy_file: Path, built: Path, grade
     _log_to(folder / "grading.log")
     for sentence in isolation.sentences():
         LOG.info(sentence)
-    LOG.info("%d on the roster, %d handed in, %d files that fit nobody", len(students), len(found.chosen), len(found.unmatched))
+    LOG.info(
+        "%d on the roster, %d handed in, %d files that fit nobody",
+        len(students),
+        len(found.chosen),
+        len(found.unmatched),
+    )
     results = []
     with Sandbox(isolation, policy.limits, [submissions, built, graded, private]) as sandbox:
         for student, outcome in _outcomes(students, found.chosen, bundle, policy, sandbox, folder):

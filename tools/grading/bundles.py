@@ -134,18 +134,20 @@ def _points(question: str, source: str) -> Question:
     """Points of a merged test file; refuses tests without points, and two of one name, of which otter runs the last."""
     from otter.test_files import ExceptionTestFile
 
-    written = sum(
-        isinstance(node, ast.FunctionDef) and any("test_case" in ast.unparse(each) for each in node.decorator_list)
+    decorators = [
+        each
         for node in ast.parse(source).body
-    )
-    cases = ExceptionTestFile.from_string(source).test_cases
-    if len(cases) != written:
-        raise AssignmentError(f"{question}: {written} tests, but two share a name: otter would run {len(cases)}")
-    if not cases:
+        if isinstance(node, ast.FunctionDef)
+        for each in node.decorator_list
+        if ast.unparse(each).startswith("test_case(")
+    ]
+    if not decorators:
         raise AssignmentError(f"{question} has no tests and is not manual")
-    pointless = [case.name for case in cases if f"points={case.points!r}" not in source.replace(" ", "")]
-    if pointless:
-        raise AssignmentError(f"{question}: {pointless} have no points of their own: write points in each TEST CONFIG")
+    if any("points=None" in ast.unparse(each) for each in decorators):
+        raise AssignmentError(f"{question}: a test has no points of its own: write points in its TEST CONFIG")
+    cases = ExceptionTestFile.from_string(source).test_cases
+    if len(cases) != len(decorators):
+        raise AssignmentError(f"{question}: of {len(decorators)} tests two share a name: otter would run {len(cases)}")
     return Question(sum(case.points for case in cases), sum(case.points for case in cases if case.hidden))
 
 
@@ -162,8 +164,11 @@ def _run_otter(master: Path, made: Path) -> None:
     from otter.assign import main as assign
 
     logging.getLogger("otter").setLevel(logging.WARNING)
-    with contextlib.redirect_stdout(None):
-        assign(str(master), str(made), no_run_tests=True, no_pdfs=True)
+    try:
+        with contextlib.redirect_stdout(None):
+            assign(str(master), str(made), no_run_tests=True, no_pdfs=True)
+    except Exception as error:  # otter has no class of its own for a fault of the master
+        raise AssignmentError(f"{master.name}: otter says: {error}") from error
 
 
 def _copy_tidy(source: Path, target: Path) -> None:

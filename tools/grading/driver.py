@@ -116,7 +116,7 @@ def execute(sources: list[str], job: dict) -> dict:
 def test_cell(question: str, source: str, student_id: str, mark: str, seconds: float) -> str:
     """Code that runs a question's tests on the submission's names, in a namespace of its own."""
     job = {"question": question, "source": source, "student_id": student_id, "mark": mark, "seconds": seconds}
-    code = KERNEL_CODE.read_text(encoding="utf-8")
+    code = KERNEL_CODE.read_text(encoding="utf-8") + "\nrun_tests(job, env)\n"
     return f"exec(compile({code!r}, 'run_tests.py', 'exec'), {{'job': {job!r}, 'env': globals()}})"
 
 

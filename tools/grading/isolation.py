@@ -1,4 +1,4 @@
-"""What holds a submission off the rest of the machine: namespaces where the system allows them, another user, limits."""
+"""What holds a submission off the rest of the machine: namespaces, where the system makes them, and another user."""
 
 import os
 import shlex
@@ -41,7 +41,7 @@ class Isolation:
             if self.root
             else "Submissions ran as the user who graded them, under a limit of processes.",
             "Network: none." if cut else "Network: NOT cut off on this system.",
-            "Files: the home folder, the tests, the solutions and other submissions were hidden; the rest could be read."
+            "Files: the home folder, tests, solutions and other submissions were hidden; the rest could be read."
             if files
             else "Files: NOT hidden; what this user may read, submissions could read. Tests were not on the disk; "
             "an attempt to read them, or other submissions, is named.",
@@ -60,7 +60,9 @@ def find_isolation() -> Isolation:
         RefusedError: On Windows, or as root where no other user can be given the Python that runs this.
     """
     if os.name != "posix":
-        raise RefusedError("submissions are run under limits that Windows lacks: run make grade in WSL, or on Linux or macOS")
+        raise RefusedError(
+            "submissions are run under limits that Windows lacks: run make grade in WSL, or on Linux or macOS"
+        )
     root = os.geteuid() == 0
     mapped = () if root else ("--map-root-user",)
     for flags in (FULL, FILES_AND_NETWORK):
@@ -105,7 +107,7 @@ def entry(isolation: Isolation, command: list[str], slot: int, view: View) -> li
 
 
 def _mounts(view: View) -> list[str]:
-    """Lines that hide and show folders: what is kept is put aside first, then folders are gone through from the root."""
+    """Lines that hide and show folders: what is kept is put aside first, then they go from the root to the leaves."""
     kept = {view.work, *view.kept}
     quoted = {path: shlex.quote(os.fspath(path)) for path in {*view.covered, *kept}}
     stash = shlex.quote(os.fspath(view.stash))

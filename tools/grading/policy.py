@@ -55,7 +55,7 @@ class Policy:
     rubric: Path | None = None
     max_megabytes: float = 20
     parallel: int = 0
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     def days_late(self, student_id: str, submitted: datetime) -> int:
         """Days begun after the student's own deadline and the minutes of grace."""
@@ -88,7 +88,9 @@ def read_policy(path: Path) -> Policy:
         policy = _record(Policy, given, "the policy")
         for whose, time in {"due": policy.due, **policy.extensions}.items():
             if time is not None and (not isinstance(time, datetime) or time.tzinfo is None):
-                raise PolicyError(f"{whose} is {time}, expected a time with its offset, such as 2026-11-20T23:59:00+01:00")
+                raise PolicyError(
+                    f"{whose} is {time}, expected a time with its offset, such as 2026-11-20T23:59:00+01:00"
+                )
     except PolicyError as error:
         raise PolicyError(f"{path}: {error}") from error
     return policy
@@ -101,7 +103,8 @@ def _record(kind: type, given: Mapping[str, Any], where: str) -> Any:
         raise PolicyError(f"{where} has {unknown}, known are {sorted(known)}")
     for name, value in given.items():
         expected = known[name].type
-        if expected in (int, float, str) and (isinstance(value, bool) or not isinstance(value, (expected, int))):
+        kinds = (int, float) if expected is float else expected
+        if expected in (int, float, str) and (isinstance(value, bool) or not isinstance(value, kinds)):
             raise PolicyError(f"{name} is {value!r}, expected {expected.__name__}")
         if expected in (int, float) and value < 0:
             raise PolicyError(f"{name} is {value}, expected no less than 0")

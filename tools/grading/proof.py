@@ -21,7 +21,9 @@ def prove(bundle: Bundle, built: Path, private: Path) -> str:
             job = Job(folder / version / bundle.notebook, bundle.name, SAMPLE_ID, bundle.tests)
             outcomes[version] = sandbox.run(job, 0)
     solution, student = outcomes["solution"], outcomes["student"]
-    failed = [f"{test['question']}: {test['what']}: {test['message']}" for test in solution.results if not test["passed"]]
+    failed = [
+        f"{test['question']}: {test['what']}: {test['message']}" for test in solution.results if not test["passed"]
+    ]
     if solution.status != "ok" or failed:
         raise AssignmentError(f"{bundle.name}: the solution is not right: {_say(solution)} {failed}")
     passed = [f"{test['question']}: {test['what']}" for test in student.results if test["passed"] and test["points"]]

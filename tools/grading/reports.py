@@ -1,4 +1,4 @@
-"""What a graded class leaves: a page for each student, a CSV file of the class, a summary, changes since the last time."""
+"""What a graded class leaves: a page for each student, a table of the class, a summary, changes since the last time."""
 
 import csv
 import io
@@ -72,7 +72,10 @@ def summary(bundle: Bundle, results: list[Result], isolation: list[str], unmatch
     lines = [f"# {bundle.name}: {len(handed_in)} of {len(results)} handed in", ""]
     if handed_in:
         totals = [each.total for each in handed_in]
-        lines += [f"Median {statistics.median(totals):g} of {bundle.points:g} points, {min(totals):g} to {max(totals):g}.", ""]
+        lines += [
+            f"Median {statistics.median(totals):g} of {bundle.points:g} points, {min(totals):g} to {max(totals):g}.",
+            "",
+        ]
     lines += ["| result | students |", "| --- | --- |"]
     lines += [f"| {status} | {count} |" for status, count in Counter(each.status for each in results).most_common()]
     lines += ["", "| question | points | mean share | without any |", "| --- | --- | --- | --- |"]
@@ -88,13 +91,20 @@ def summary(bundle: Bundle, results: list[Result], isolation: list[str], unmatch
         said = [f"{each.status}: {each.detail}" if each.detail else each.status] if each.status != "ok" else []
         lines.append(f"- `{each.student.pseudonym}` {_line('; '.join([*said, *each.notes, *waiting]))}")
     if unmatched:
-        lines += ["", "## Files that fit nobody on the roster, or several", "", *(f"- {_line(name)}" for name in unmatched)]
+        lines += [
+            "",
+            "## Files that fit nobody on the roster, or several",
+            "",
+            *(f"- {_line(name)}" for name in unmatched),
+        ]
     return "\n".join([*lines, "", "## Isolation", "", *(f"- {sentence}" for sentence in isolation), ""])
 
 
 def latest(folder: Path) -> Path | None:
     """The last finished folder of an assignment."""
-    finished = [path for path in folder.glob("20*") if (path / "grades.csv").is_file() and "unfinished" not in path.name]
+    finished = [
+        path for path in folder.glob("20*") if (path / "grades.csv").is_file() and "unfinished" not in path.name
+    ]
     return max(finished, default=None)
 
 
@@ -105,7 +115,9 @@ def changes(folder: Path, before: Path, pseudonyms: set[str]) -> str:
     for name in sorted(old.keys() | new.keys()):
         was, now = old.get(name), new.get(name)
         if was is None or now is None:
-            lines.append(f"| `{name}` | {_short(was)} | {_short(now)} | {'left' if now is None else 'new on'} the roster |")
+            lines.append(
+                f"| `{name}` | {_short(was)} | {_short(now)} | {'left' if now is None else 'new on'} the roster |"
+            )
             continue
         what = [
             f"{question} {_points(was['scores'].get(question))} → {_points(now['scores'].get(question))}"

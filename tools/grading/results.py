@@ -154,7 +154,9 @@ def _notes(student: Student, outcome: Outcome, days_late: int | None, set_aside:
     elif outcome.claimed_id is not None and _claimed(outcome.claimed_id) != student.student_id.strip().casefold():
         notes.append(f"the notebook has STUDENT_ID = {outcome.claimed_id}, tests went by the roster")
     if days_late is None:
-        notes.append("late by the platform's mark; by how much is not known, nothing was taken off: name `times` in the policy")
+        notes.append(
+            "late by the platform's mark; by how much is not known, nothing was taken off: name `times` in the policy"
+        )
     if set_aside:
         notes.append(f"{set_aside} earlier or other files were set aside")
     return notes

@@ -90,20 +90,26 @@ STUDENTS = [
 
 
 def make_sample_class(built: Path, assignment: str, folder: Path) -> str:
-    """Write roster, policy, times, rubric and submissions as Canvas names them; returns the command that grades them."""
+    """Write a roster, a policy, times, a rubric, and submissions as Canvas names them; returns how to grade them."""
     bundle = read_bundle(find_bundle(built, assignment))
     shutil.rmtree(folder, ignore_errors=True)
     handed_in = folder / "submissions"
     handed_in.mkdir(parents=True)
     (folder / "policy.toml").write_text(POLICY.format(name=assignment), encoding="utf-8")
     manual = [name for name, question in bundle.questions.items() if question.manual]
-    tables = {"roster": ["student_id,name,lms_id"], "times": ["student_id,submitted"], "rubric": ["student_id,question,points,comment"]}
+    tables = {
+        "roster": ["student_id,name,lms_id"],
+        "times": ["student_id,submitted"],
+        "rubric": ["student_id,question,points,comment"],
+    }
     for number, (student_id, name, version, written, change, when) in enumerate(STUDENTS, start=4701):
         tables["roster"].append(f"{student_id},{name},{number}")
         if not version:
             continue
         tables["times"].append(f"{student_id},{when}")
-        tables["rubric"] += [f"{student_id},{question},{bundle.questions[question].points / 2:g},A sample." for question in manual]
+        tables["rubric"] += [
+            f"{student_id},{question},{bundle.questions[question].points / 2:g},A sample." for question in manual
+        ]
         mark = "_LATE" if when == LATE else ""
         family = "".join(reversed(name.lower().split()))
         path = handed_in / f"{family}{mark}_{number}_{number + 90000}_{bundle.notebook}"

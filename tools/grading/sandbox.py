@@ -207,9 +207,7 @@ def _environment(work: Path, hidden: list[Path]) -> dict[str, str]:
     }
 
 
-def _watch(
-    process: subprocess.Popen, limits: Limits, stopped: threading.Event
-) -> tuple[tuple[str, str] | None, float]:
+def _watch(process: subprocess.Popen, limits: Limits, stopped: threading.Event) -> tuple[tuple[str, str] | None, float]:
     """Wait for the end, the submission's or that of a limit's patience; returns which limit it was, and CPU seconds."""
     began, cpu_seconds, root = time.monotonic(), 0.0, psutil.Process(process.pid)
     while process.poll() is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from grading.roster import Student
 
-# Canvas:  doejane_LATE_4711_90210_A1_gradients-1.ipynb      name, mark, user, submission, file; -1 from the second try on
+# Canvas:  doejane_LATE_4711_90210_A1_gradients-1.ipynb      name, mark, user, submission, file; -1 from the second try
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<number>\d+)_(?P<submission>\d+)_(?P<file>.+)")
 # Moodle:  Jane Doe_1234567_assignsubmission_file_[/]A1.ipynb     name, participant, kind; a folder or a file for each
 MOODLE = re.compile(r"(?P<name>.+)_(?P<number>\d+)_assignsubmission_(?:file|onlinetext)_(?P<file>.*)")
