@@ -1,7 +1,9 @@
 """One submission, whatever it does, comes to a named end and leaves nothing behind."""
 
 import os
-import time
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psutil
@@ -12,198 +14,203 @@ pytest.importorskip("otter", reason="otter-grader is not there: install the extr
 from grading.isolation import Isolation
 from grading.sandbox import ROOT, Job, Limits, Sandbox
 
-LIMITS = Limits(cell_seconds=4, test_seconds=2, wall_seconds=90, memory_gib=2, processes=80)
+LIMITS = Limits(cell_seconds=6, test_seconds=2, wall_seconds=120, memory_gib=2, processes=80)
+CASE = """\
+@test_case(points={points})
+def test_{name}(env):
+    assert env["{name}"]() == 42
+
+
+"""
+NAMES = ("answer", "other", "ends", "loops", "recurs", "is_missing")
 TESTS = {
-    "q1": """\
-from otter.test_files import test_case
-
-
-@test_case(points=2)
-def test_answer(env):
-    assert env["answer"]() == 42
-
-
-@test_case(points=1)
-def test_other(env):
-    assert env["other"] == 1
-""",
-    "q2": """\
-import os
-from otter.test_files import test_case
-
-
-@test_case(points=1, hidden=True)
-def test_id(env):
-    assert os.environ["ASSIGNMENT_STUDENT_ID"] == "s01"
-""",
+    "q1": "from otter.test_files import test_case\n\n\n" + CASE.format(name="answer", points=2),
+    "q2": "import os\nfrom otter.test_files import test_case\n\n\n"
+    + "".join(CASE.format(name=name, points=1) for name in NAMES[1:])
+    + "@test_case(points=1, hidden=True)\ndef test_id(env):\n"
+    + '    assert os.environ["ASSIGNMENT_STUDENT_ID"] == "s01"\n',
 }
-GOOD = "STUDENT_ID = 's01'\nother = 1\ndef answer():\n    return 42"
+ALL = [2, 1, 1, 1, 1, 1, 1]
+GOOD = "import os, sys, time\nSTUDENT_ID = 's01'\ndef answer():\n    return 42\n"
+GOOD += "other = ends = loops = recurs = is_missing = answer"
+WORD = f"3600.{os.getpid()}"  # sleepers that the tests look for
+
+FORGE = """\
+import IPython.display
+show = IPython.display.display
+def forge(data, **options):
+    for report in data.values():
+        for test in report["results"]:
+            test["passed"] = True
+    show(data, **options)
+IPython.display.display = forge
+other = None"""
+HOSTILE = {  # name: (cell, status, points)
+    "endless loop": ("while True:\n    pass", "timed out", ALL),
+    "20 GB": ("x = bytearray(20 << 30)", "out of memory", ALL),
+    "3 GB, touched": ("x = b'x' * (3 << 30)\ntime.sleep(5)", "out of memory", []),
+    "exit": ("os._exit(0)", "crashed", []),
+    "exit when tested": ("def other():\n    os._exit(0)", "crashed", [2]),
+    "fork bomb": ("for _ in range(300):\n    os.fork() or time.sleep(3600)", "too many processes", []),
+    "forged": (FORGE, "forged", ALL),
+}
+READS = [
+    "open({path!r}).read()",
+    "import pathlib\npathlib.Path({path!r}).read_text()",
+    "os.listdir(os.path.dirname({path!r}))",
+    "import shutil\nshutil.copy({path!r}, 'mine')",
+    "os.system('cat {path}')",
+    "import subprocess\nsubprocess.run(['cat', {path!r}])",
+    "subprocess.run([sys.executable, '-c', 'import os; os.listdir(os.path.dirname(\"' + {path!r} + '\"))'])",
+    "open('tests/q1.py')",
+    "open('/autograder/source/tests/q1.py')",
+]
+BREAKING = """\
+def ends():
+    raise SystemExit
+def loops():
+    while True:
+        pass
+def recurs():
+    return recurs()
+del is_missing"""
+LOOKING = [
+    "1 / 0",
+    "found = [name for _, _, names in os.walk('.') for name in names]\nprint(found)",
+    "assert os.path.expanduser('~') == os.path.join(os.getcwd(), 'home')\nopen(os.path.expanduser('~/x'), 'w')",
+    f"open({str(ROOT / 'normlib' / 'forged.py')!r}, 'w')",
+    "import socket\nsocket.create_connection(('127.0.0.1', 9), timeout=5)",
+]
+SLEEPER = f"import subprocess\nsubprocess.Popen(['setsid', 'sleep', '{WORD}'])"
+STUBBORN = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass"
+COLAB = {"colab": {"provenance": []}, "kernelspec": {"name": "ir", "display_name": "R"}, "otter": None}
 
 
 @pytest.fixture(scope="module")
-def run(isolation, notebook_of, tmp_path_factory):
-    """Runs a notebook with these cells after a good first one."""
-    folder = tmp_path_factory.mktemp("submission")
-    hidden = tmp_path_factory.mktemp("hidden")
-    (hidden / "T1.py").write_text("the tests")
+def hidden(tmp_path_factory):
+    """A module of hidden tests, in a folder of its own."""
+    path = tmp_path_factory.mktemp("hidden") / "T1.py"
+    path.write_text("the tests")
+    return path
 
-    def run(*sources, limits=LIMITS, isolation=isolation, **metadata):
-        path = notebook_of(folder / "notebook.ipynb", GOOD, *sources, **metadata)
-        with Sandbox(isolation, limits, [hidden]) as sandbox:
-            outcome = sandbox.run(Job(path, "T1", "s01", TESTS), 0)
+
+@pytest.fixture(scope="module")
+def outcomes(isolation, notebook_of, tmp_path_factory, hidden):
+    """What became of each submission; two run at a time."""
+    folder = tmp_path_factory.mktemp("submissions")
+    jobs = {name: ([cell], LIMITS, {}) for name, (cell, _, _) in HOSTILE.items()}
+    jobs |= {
+        "looking": (LOOKING, LIMITS, COLAB),
+        "breaking": ([BREAKING], LIMITS, {"otter": {"assignment_name": "T2"}}),
+        "reading": ([each.format(path=str(hidden)) for each in READS], LIMITS, {}),
+        "stubborn": ([STUBBORN], replace(LIMITS, cell_seconds=1, wall_seconds=15), {}),
+        "sleeper": ([SLEEPER], LIMITS, {}),
+        "sleeper without namespaces": ([SLEEPER], LIMITS, {}),
+    }
+
+    def run(slot, name):
+        cells, limits, metadata = jobs[name]
+        weakest = Isolation((), root=False) if "without" in name else isolation
+        path = notebook_of(folder / f"{slot}.ipynb", GOOD, *cells, **metadata)
+        with Sandbox(weakest, limits, [hidden.parent]) as sandbox:
+            outcome = sandbox.run(Job(path, "T1", "s01", TESTS), slot)
             assert list(sandbox.folder.iterdir()) == []
         assert not sandbox.folder.exists()
         return outcome
 
-    run.hidden = hidden / "T1.py"
-    return run
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(jobs, pool.map(run, range(len(jobs)), jobs), strict=True))
 
 
 def passed(outcome):
     return [test["points"] for test in outcome.results if test["passed"]]
 
 
-def test_a_good_submission_gets_its_points_and_a_failing_cell_costs_no_other(run):
-    outcome = run("1 / 0", "x = 1")
-    assert (outcome.status, passed(outcome), outcome.claimed_id) == ("ok", [2, 1, 1], "'s01'")
-    assert outcome.errors == ["ZeroDivisionError: division by zero"]
+def test_failing_cells_and_colab_s_metadata_cost_nothing(outcomes):
+    outcome = outcomes["looking"]
+    assert (outcome.status, passed(outcome), outcome.claimed_id) == ("ok", ALL, "'s01'")
+    assert outcome.errors[0] == "ZeroDivisionError: division by zero"
     assert "ZeroDivisionError" in outcome.executed
     assert outcome.reads == []
 
 
-def test_colab_s_metadata_make_no_difference(run):
-    outcome = run(colab={"provenance": []}, kernelspec={"name": "ir", "display_name": "R"}, otter=None)
-    assert (outcome.status, passed(outcome)) == ("ok", [2, 1, 1])
+def test_no_tests_lie_on_the_disk_while_a_submission_runs(outcomes):
+    assert "submission.ipynb" in outcomes["looking"].executed
+    assert not any(word in outcomes["looking"].executed for word in ("q1.py", "q2.py", "test_answer"))
 
 
-def test_a_notebook_of_another_assignment_is_named_and_graded(run):
-    outcome = run(otter={"assignment_name": "T2"})
-    assert (outcome.status, passed(outcome)) == ("wrong assignment", [2, 1, 1])
+def test_a_submission_has_a_home_of_its_own_and_cannot_change_the_course(outcomes):
+    assert not any(error.startswith("AssertionError") for error in outcomes["looking"].errors)
+    assert outcomes["looking"].errors[1].startswith(("PermissionError", "OSError"))
+    assert not (ROOT / "normlib" / "forged.py").exists()
 
 
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        ("def answer():\n    raise SystemExit", "SystemExit"),
-        ("def answer():\n    while True:\n        pass", "TimeoutError: took longer than 2 s"),
-        ("def answer():\n    return answer()", "RecursionError: "),
-        ("del answer", "KeyError: 'answer'"),
-    ],
-)
-def test_a_test_that_a_submission_breaks_costs_its_own_points(run, code, message):
-    outcome = run(code)
-    assert (outcome.status, passed(outcome)) == ("ok", [1, 1])
-    assert outcome.results[0]["message"].startswith(message)
-
-
-@pytest.mark.parametrize(
-    ("code", "status", "points"),
-    [
-        ("while True:\n    pass", "timed out", [2, 1, 1]),
-        ("x = bytearray(20 << 30)", "out of memory", [2, 1, 1]),
-        ("x = [bytearray(os.urandom(1 << 20)) * 64 for _ in range(160)]", "out of memory", []),
-        ("os._exit(0)", "crashed", []),
-        ("os.kill(os.getppid(), 9)", "crashed", []),
-        ("import ctypes\nctypes.string_at(0)", "crashed", []),
-        ("for _ in range(300):\n    os.fork() or time.sleep(3600)", "too many processes", []),
-        ("def answer():\n    os._exit(0)", "crashed", []),
-    ],
-)
-def test_hostile_code_comes_to_a_named_end(run, code, status, points):
-    outcome = run(f"import os, time\n{code}")
-    assert (outcome.status, passed(outcome)) == (status, points)
-    assert outcome.detail
-
-
-def test_code_that_cannot_be_interrupted_is_ended(run):
-    code = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass"
-    outcome = run(code, limits=replace(LIMITS, cell_seconds=1, wall_seconds=12))
-    assert (outcome.status, outcome.detail, outcome.results) == ("timed out", "12 s are allowed", [])
-
-
-def test_tests_that_pass_whatever_happens_are_named_forged(run):
-    code = "import IPython.display\nshow = IPython.display.display\ndef forge(data, **options):\n"
-    code += (
-        "    for report in data.values():\n        for test in report['results']:\n            test['passed'] = True\n"
-    )
-    code += "    show(data, **options)\nIPython.display.display = forge\nother = 0"
-    outcome = run(code)
-    assert outcome.status == "forged"
-
-
-def test_no_tests_lie_on_the_disk_while_a_submission_runs(run):
-    code = (
-        "import os\nfound = [os.path.join(*each[:1], name) for each in os.walk('.') for name in each[2]]\nprint(found)"
-    )
-    outcome = run(code)
-    assert "submission.ipynb" in outcome.executed
-    assert "test_answer" not in outcome.executed
-    assert not any(f"{question}.py" in outcome.executed for question in TESTS)
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "open({path!r}).read()",
-        "import pathlib\npathlib.Path({path!r}).read_text()",
-        "import os\nos.listdir(os.path.dirname({path!r}))",
-        "import shutil\nshutil.copy({path!r}, 'mine')",
-        "import os\nos.system('cat {path}')",
-        "import subprocess\nsubprocess.run(['cat', {path!r}])",
-        "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'open(\"' + {path!r} + '\")'])",
-        "def answer():\n    open({path!r})\n    return 42",
-        "open('tests/q1.py')",
-        "open('/autograder/source/tests/q1.py')",
-    ],
-)
-def test_an_attempt_to_read_tests_is_named(run, code):
-    outcome = run(code.format(path=str(run.hidden)))
-    assert outcome.reads
-    assert outcome.status == "ok"
-
-
-def test_what_is_hidden_cannot_be_read(run, isolation):
-    if not isolation.namespaces:
-        pytest.skip("this system makes no namespaces: files are not hidden, attempts to read them are named")
-    assert "FileNotFoundError" in run(f"open({str(run.hidden)!r})").errors[0]
-
-
-def test_the_home_folder_is_a_temporary_one(run):
-    outcome = run(
-        "import os\nassert os.path.expanduser('~') == os.path.join(os.getcwd(), 'home')\nopen(os.path.expanduser('~/x'), 'w')"
-    )
-    assert outcome.errors == []
-
-
-def test_there_is_no_network(run, isolation):
+def test_there_is_no_network(outcomes, isolation):
     if not isolation.namespaces:
         pytest.skip("this system makes no namespaces: the network is not cut off")
-    outcome = run("import socket\nsocket.create_connection(('127.0.0.1', 9), timeout=5)")
-    assert "Network is unreachable" in outcome.errors[0]
+    assert "Network is unreachable" in outcomes["looking"].errors[-1]
 
 
-def test_a_submission_is_not_root_and_cannot_change_the_course(run):
-    code = f"import os\nprint('uid', os.getuid())\nopen({str(ROOT / 'normlib' / 'forged.py')!r}, 'w')"
-    outcome = run(code)
-    assert not (ROOT / "normlib" / "forged.py").exists()
-    assert outcome.errors[0].startswith(("PermissionError", "OSError"))
+def test_tests_that_a_submission_breaks_cost_their_own_points(outcomes):
+    results = dict(zip(NAMES, outcomes["breaking"].results, strict=False))
+    said = {name: test["message"] for name, test in results.items() if not test["passed"]}
+    assert said.pop("recurs").startswith("RecursionError: ")
+    assert said == {
+        "ends": "SystemExit",
+        "loops": "TimeoutError: took longer than 2 s",
+        "is_missing": "KeyError: 'is_missing'",
+    }
+    assert passed(outcomes["breaking"]) == [2, 1, 1]
 
 
-def processes_with(word):
-    found = []
+def test_a_notebook_of_another_assignment_is_named_and_graded(outcomes):
+    assert outcomes["breaking"].status == "wrong assignment"
+    assert "'T2'" in outcomes["breaking"].detail
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_code_comes_to_a_named_end(outcomes, name):
+    _, status, points = HOSTILE[name]
+    assert (outcomes[name].status, passed(outcomes[name])) == (status, points)
+    assert outcomes[name].detail
+
+
+def test_code_that_cannot_be_interrupted_is_ended(outcomes):
+    outcome = outcomes["stubborn"]
+    assert (outcome.status, outcome.detail, outcome.results) == ("timed out", "15 s are allowed", [])
+
+
+def test_each_attempt_to_read_tests_is_named(outcomes, hidden):
+    outcome = outcomes["reading"]
+    paths = [str(hidden), str(hidden.parent), "tests/q1.py", "/autograder/source/tests/q1.py"]
+    assert [path for path in paths if repr(path) not in outcome.reads] == []
+    assert (outcome.status, passed(outcome)) == ("ok", ALL)
+
+
+@pytest.mark.parametrize("code", [each for each in READS if "{path" in each], ids=str)
+def test_every_way_of_reading_is_seen(code, hidden, tmp_path):
+    """By the hook alone, in a process of its own, without the seconds that a notebook takes."""
+    hook = ROOT / "tools" / "grading" / "in_kernel"
+    environment = {"PYTHONPATH": str(hook), "GRADING_GUARDED": str(hidden.parent), "PATH": os.environ["PATH"]}
+    source = "import os, subprocess, sys\n" + code.format(path=str(hidden))
+    done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert f"read tests: {str(hidden.parent)[:20]!r}"[:-1] in done.stderr
+
+
+def test_what_is_hidden_cannot_be_read(outcomes, isolation):
+    if not isolation.namespaces:
+        pytest.skip("this system makes no namespaces: files are not hidden, attempts to read them are named")
+    assert all(error.startswith(("FileNotFoundError", "PermissionError")) for error in outcomes["reading"].errors)
+    assert "the tests" not in outcomes["reading"].executed
+
+
+@pytest.mark.parametrize("name", ["sleeper", "sleeper without namespaces"])
+def test_processes_that_left_their_session_are_ended(outcomes, name):
+    assert (outcomes[name].status, outcomes[name].errors) == ("ok", [])
+    lines = []
     for process in psutil.process_iter():
         try:
-            found += [process.pid] if word in " ".join(process.cmdline()) else []
+            lines.append(process.cmdline())
         except psutil.Error:
             continue
-    return found
-
-
-@pytest.mark.parametrize("namespaces", [True, False])
-def test_processes_that_left_their_session_are_ended(run, isolation, namespaces):
-    weakest = isolation if namespaces else Isolation((), root=False)
-    word = f"3600.{os.getpid()}"
-    outcome = run(f"import subprocess\nprint(subprocess.Popen(['setsid', 'sleep', '{word}']).pid)", isolation=weakest)
-    time.sleep(0.1)
-    assert (outcome.status, outcome.errors) == ("ok", [])
-    assert processes_with(f"sleep {word}") == []
+    assert ["sleep", WORD] not in lines

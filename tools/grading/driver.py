@@ -61,7 +61,8 @@ def run(job: dict) -> dict:
     try:
         submitted = nbformat.read(job["notebook"], as_version=4)
         sources = [str(cell.source) for cell in submitted.cells if cell.cell_type == "code"]
-        named = submitted.metadata.get("otter", {}).get("assignment_name")
+        otter = submitted.metadata.get("otter")
+        named = otter.get("assignment_name") if isinstance(otter, dict) else None
     except Exception as error:  # whatever a broken file does to the parser
         return {"status": "malformed", "detail": f"no notebook: {type(error).__name__}: {str(error)[:200]}"}
     if not any(source.strip() for source in sources):
