@@ -1,0 +1,37 @@
+"""Checks that a student runs beside an answer, in Colab as anywhere: at once, and naming the mistake.
+
+Each check takes an answer, a function or a number, and returns a :class:`Verdict`: true when right, and otherwise a
+sentence on what went wrong, found by comparing the answer with what typical mistakes lead to. Nothing is printed and
+nothing raised: make a check the last line of a cell. ``judge`` and ``outcome`` make checks for questions of your own.
+
+>>> from normlib import checks
+>>> checks.tangent(lambda z, v: (z * v).sum(dim=1, keepdim=True) / z.pow(2).sum(dim=1, keepdim=True) * z)
+✗ that is the part along z: subtract it from v
+"""
+
+from normlib.checks._gradients import (
+    autograd_gradient,
+    colleagues,
+    cosine_gradient,
+    diagnosis,
+    hand_gradient,
+    nt_xent_gradient,
+    tangent,
+)
+from normlib.checks._variants import variant
+from normlib.checks._verdicts import Verdict, first_wrong, judge, outcome
+
+__all__ = [
+    "Verdict",
+    "autograd_gradient",
+    "colleagues",
+    "cosine_gradient",
+    "diagnosis",
+    "first_wrong",
+    "hand_gradient",
+    "judge",
+    "nt_xent_gradient",
+    "outcome",
+    "tangent",
+    "variant",
+]
