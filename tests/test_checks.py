@@ -53,7 +53,40 @@ def attached(loss, z1, z2):
     return autograd(loss, z1, z2, create_graph=True)
 
 
+def moved(z1, z2, lr, scale=1.0, late=False):
+    """One step of SGD on every pair."""
+    new1 = z1 - scale * lr * len(z1) * cosine(z1, z2)
+    return new1, z2 - scale * lr * len(z1) * cosine(z2, new1 if late else z1)
+
+
+def counted(angle, norm, lr, *, extra=0, first=True, both=2, grow=True, power=2):
+    """Steps until a pair agrees, in polar coordinates, with a place for each mistake."""
+    steps, norms_ = 0, [norm, norm]
+    while math.cos(angle) < 1 - 1e-3 or (steps == 0 and not first):
+        turns = [lr * math.sin(angle) / length**power for length in norms_][:both]
+        angle = abs(angle - sum(map(math.atan, turns)))
+        norms_ = [r * math.hypot(1, t) for r, t in zip(norms_, [*turns, 0][:2], strict=True)] if grow else norms_
+        steps += 1
+    return steps + extra
+
+
+CLOSED = math.acos(1 - 1e-3)
+
+
+def law(angle, norm, lr, *, both=2, target=CLOSED):
+    return norm**2 / (both * lr) * math.log(math.tan(angle / 2) / math.tan(target / 2))
+
+
+def noisy(z, lr, G, noise, *, project=True, unit=True, power=1):
+    way = gradients.tangent(z, noise) if project else noise
+    return z - lr * G * (losses.unit(way) if unit else way) / norms(z) ** power
+
+
 RIGHT = [
+    (checks.sgd_step, moved),
+    (checks.count_steps, counted),
+    (checks.predicted_steps, law),
+    (checks.noisy_step, noisy),
     (checks.tangent, lambda z, v: v - z * (z * v).sum(1, keepdim=True) / z.pow(2).sum(1, keepdim=True)),
     (checks.cosine_gradient, cosine),
     (checks.cosine_gradient, lambda z1, z2: cosine(z1, z2).numpy()),
@@ -61,6 +94,50 @@ RIGHT = [
     (checks.nt_xent_gradient, nt_xent),
 ]
 WRONG = [
+    (checks.sgd_step, lambda *a: moved(*a, late=True), "compute both gradients first"),
+    (checks.sgd_step, lambda a, b, lr: (moved(a, b, lr)[0], b), "z2 has not moved"),
+    (checks.sgd_step, lambda a, b, lr: (a.clone(), b.clone()), "nothing has moved"),
+    (checks.sgd_step, lambda *a: tuple(map(losses.unit, moved(*a))), "not to be normalised"),
+    (
+        checks.sgd_step,
+        lambda a, b, lr: tuple(losses.unit(n) * norms(o) for n, o in zip(moved(a, b, lr), (a, b), strict=True)),
+        "old length is restored",
+    ),
+    (checks.sgd_step, lambda *a: moved(*a, scale=-1), "uphill"),
+    (checks.sgd_step, lambda a, b, lr: moved(a, b, lr / len(a)), "sum, not mean"),
+    (checks.sgd_step, lambda a, b, lr: moved(a, b, 1.0), "lr is not used"),
+    (checks.sgd_step, lambda a, b, lr: moved(a, b, lr)[0], r"expected shape \(2, 5, 3\)"),
+    (checks.count_steps, lambda *a: counted(*a, extra=1), "one too many"),
+    (checks.count_steps, lambda *a: max(counted(*a, extra=-1), 0), "one too few"),
+    (checks.count_steps, lambda *a: counted(*a, first=False), "test before you step"),
+    (checks.count_steps, lambda *a: counted(*a, grow=False), "norm must grow"),
+    (checks.count_steps, lambda *a: counted(*a, both=1), "both embeddings must move"),
+    (checks.count_steps, lambda *a: counted(*a, power=1), "once more in the turn"),
+    (checks.count_steps, lambda *a: float(counted(*a)), "expected a whole number"),
+    (checks.count_steps, lambda *a: counted(*a) + 3, "at angle 1, norm 1, lr 0.05: got 34, expected 31"),
+    (checks.predicted_steps, lambda *a: law(*a, both=1), "closes twice as fast"),
+    (checks.predicted_steps, lambda angle, norm, lr: law(angle, norm, lr) / norm, "must be squared"),
+    (checks.predicted_steps, lambda angle, norm, lr: law(angle, 1.0, lr), "norm is missing"),
+    (checks.predicted_steps, lambda *a: law(*a, target=math.pi / 2), "the angle to reach is missing"),
+    (checks.predicted_steps, lambda *a: law(*a) / math.log(10), "natural logarithm"),
+    (checks.predicted_steps, lambda *a: -law(*a), "time is positive"),
+    (checks.predicted_steps, lambda *a: law(*a, target=1e-3), "not 10⁻³"),
+    (checks.predicted_steps, lambda a, r, lr: r * r / lr / 2 * math.log(a / CLOSED), "sine is missing"),
+    (
+        checks.predicted_steps,
+        lambda a, r, lr: r * r / lr / 2 * math.log(abs(math.tan(a)) / math.tan(CLOSED)),
+        "half the angle",
+    ),
+    (checks.predicted_steps, lambda *a: 12.0, "no mistake that we know"),
+    (checks.noisy_step, lambda *a: noisy(*a, project=False), "must be projected"),
+    (checks.noisy_step, lambda z, lr, G, n: noisy(z, lr, G, losses.unit(n), unit=False), "scale last"),
+    (checks.noisy_step, lambda *a: noisy(*a, unit=False), "whatever the length of the noise"),
+    (checks.noisy_step, lambda *a: noisy(*a, power=0), "1/‖z‖ is missing"),
+    (checks.noisy_step, lambda *a: noisy(*a, power=2), "one factor too many"),
+    (checks.noisy_step, lambda z, lr, G, n: noisy(z, lr, 1.0, n), "G is missing"),
+    (checks.noisy_step, lambda z, lr, G, n: noisy(z, 1.0, G, n), "lr is missing"),
+    (checks.noisy_step, lambda z, lr, G, n: noisy(z, lr, G, n) - z, "not where it leads"),
+    (checks.noisy_step, lambda z, lr, G, n: noisy(z, -lr, G, n), "step is minus the gradient"),
     (checks.tangent, lambda z, v: z * (z * v).sum(1, keepdim=True) / z.pow(2).sum(1, keepdim=True), "part along z"),
     (checks.tangent, lambda z, v: v - z * (z * v).sum(1, keepdim=True), "u = z/‖z‖ belongs"),
     (checks.tangent, lambda z, v: v - losses.unit(z) * (z * v).sum(1, keepdim=True), "one normalisation short"),
@@ -130,15 +207,19 @@ FUNCTIONS = sorted({check for check, _ in RIGHT}, key=lambda check: check.__name
         (lambda *arguments: None, "returned None"),
         (3.0, "expected a function, got float"),
         (lambda: None, "raised TypeError"),
-        (lambda *arguments: torch.zeros(2), "expected shape"),
-        (lambda *arguments: "text", "got str"),
-        (lambda *arguments: math.nan * next(a for a in arguments if isinstance(a, torch.Tensor)), "NaN"),
+        (lambda *arguments: torch.zeros(2), "expected "),
+        (lambda *arguments: "text", "str"),
     ],
 )
 def test_what_is_no_answer_is_told_so(check, answer, words):
     verdict = check(answer)
     assert not verdict
     assert words in verdict.message
+
+
+def test_nan_is_pointed_out():
+    assert "NaN" in checks.tangent(lambda z, v: math.nan * z).message
+    assert "NaN" in checks.predicted_steps(lambda angle, norm, lr: math.inf).message
 
 
 def test_arguments_changed_in_place_are_noticed():
@@ -163,6 +244,35 @@ def test_hand_gradient_for_every_variant():
     assert not checks.hand_gradient([..., ...], STUDENT)
     assert "shape (2,)" in checks.hand_gradient(0.5, STUDENT).message
     assert "factor" not in checks.hand_gradient(3 * right, STUDENT).message
+
+
+def test_hand_step_and_doubling_for_every_variant():
+    for k in range(300):
+        student = f"student-{k}"
+        numbers = checks.variant(student, "A2")
+        step = numbers.lr * numbers.grad
+        norm, turn = math.hypot(numbers.norm, step), math.atan(step / numbers.norm)
+        assert checks.hand_step(float(f"{norm:.3g}"), float(f"{turn:.3g}"), student)
+        for new_norm, new_turn, words in [
+            (numbers.norm + step, turn, "add by their squares"),
+            (norm**2, turn, "squared norm"),
+            (norm, step / numbers.norm, "tangent of the angle"),
+            (norm, math.degrees(turn), "in radians"),
+            (..., turn, "not answered"),
+            (norm, ..., "not answered"),
+        ]:
+            assert words in checks.hand_step(new_norm, new_turn, student).message
+        plain = 15 * numbers.norm**4 / (2 * (numbers.lr_noise * numbers.G) ** 2)
+        left = 1 - numbers.momentum
+        assert checks.doubling_steps(round(plain), round(plain * left**2, 1), student)
+        for one, other, words in [
+            (16 / 15 * plain, 0, "plain: it is ‖z‖⁴ that grows steadily: from 1 to 16"),
+            (2 * plain, 0, "plain: the factor 2"),
+            (plain, plain * left, "with momentum: 1 - μ is squared"),
+            (plain, plain / left**2, "momentum makes it faster"),
+            (plain, 2 * plain * left**2, "with momentum: the factor 2"),
+        ]:
+            assert words in checks.doubling_steps(one, other, student).message
 
 
 def test_colleagues_stand_in_the_order_of_the_variant():

@@ -62,7 +62,7 @@ def same(found, right, rtol=1e-6):
 def own_gradient(env):
     """The gradient of your pair, to three digits."""
     z, z_plus = (torch.tensor([own(env, *item)], dtype=torch.float64) for item in (("z", Z), ("z_plus", Z_PLUS)))
-    same(env["grad_z"], by_autograd(cosine_loss, z, z_plus)[0], rtol=3e-3)
+    same(env["grad_z"], by_autograd(cosine_loss, z, z_plus)[0], rtol=5e-3)
 
 
 def projection_of_long_and_short_rows(env):

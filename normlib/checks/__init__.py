@@ -18,6 +18,7 @@ from normlib.checks._gradients import (
     nt_xent_gradient,
     tangent,
 )
+from normlib.checks._steps import count_steps, doubling_steps, hand_step, noisy_step, predicted_steps, sgd_step
 from normlib.checks._variants import variant
 from normlib.checks._verdicts import Verdict, first_wrong, judge, outcome
 
@@ -26,12 +27,18 @@ __all__ = [
     "autograd_gradient",
     "colleagues",
     "cosine_gradient",
+    "count_steps",
     "diagnosis",
+    "doubling_steps",
     "first_wrong",
     "hand_gradient",
+    "hand_step",
     "judge",
+    "noisy_step",
     "nt_xent_gradient",
     "outcome",
+    "predicted_steps",
+    "sgd_step",
     "tangent",
     "variant",
 ]

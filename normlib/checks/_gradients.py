@@ -43,7 +43,7 @@ def hand_gradient(answer: Any, student_id: str) -> Verdict:
             "1/‖z‖² is one factor too many": (right / z.norm())[0],
         },
         praise="right: orthogonal to z, and of size sin φ / ‖z‖",
-        rtol=2e-3,
+        rtol=5e-3,
         unknown=BY_HAND,
     )
 

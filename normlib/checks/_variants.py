@@ -17,6 +17,16 @@ CHOICES: dict[str, dict[str, Any]] = {
         "longer": (2.0, 3.0, 4.0, 5.0, 6.0),
         "colleagues": tuple(permutations(COLLEAGUES)),
     },
+    "A2": {
+        "norm": (2.0, 3.0, 4.0, 5.0),
+        "grad": (3.0, 5.0, 8.0, 10.0),
+        "lr": (0.4, 0.5, 0.8),
+        "degrees": (60.0, 80.0, 100.0, 140.0),
+        "lr_pair": (0.02, 0.05, 0.1, 0.2),
+        "lr_noise": (0.05, 0.1, 0.2),
+        "G": (0.5, 2.0, 3.0),
+        "momentum": (0.6, 0.8, 0.9),
+    },
 }
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+NOT_ANSWERED = "not answered yet: replace the ... by your own code"
+
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
@@ -39,7 +41,7 @@ def outcome(answer: Callable, *arguments: Any) -> Any:
     ✗ your function raised AttributeError: 'Tensor' object has no attribute 'nrm' (called with shape (2, 3))
     """
     if answer is ... or answer is None:
-        return Verdict(False, "not answered yet: replace the ... by your own code")
+        return Verdict(False, NOT_ANSWERED)
     if not callable(answer):
         return Verdict(False, f"expected a function, got {type(answer).__name__}")
     copies = [argument.clone() if isinstance(argument, Tensor) else argument for argument in arguments]
@@ -50,6 +52,8 @@ def outcome(answer: Callable, *arguments: Any) -> Any:
         return Verdict(False, f"your function raised {type(error).__name__}: {error} (called with {given})")
     if any(isinstance(a, Tensor) and not torch.equal(a, b) for a, b in zip(arguments, copies, strict=True)):
         return Verdict(False, "your function changed its argument in place: the caller still needs it")
+    if found is ...:
+        return Verdict(False, NOT_ANSWERED)
     if found is None:
         return Verdict(False, "your function returned None: is the ... still there, or the return missing?")
     return found
@@ -123,7 +127,7 @@ def rows(count: int, dim: int, seed: int) -> Tensor:
 
 def _as_tensor(found: Any, right: Tensor) -> Tensor | Verdict:
     if found is ...:
-        return Verdict(False, "not answered yet: replace the ... by your own code")
+        return Verdict(False, NOT_ANSWERED)
     try:
         answer = torch.as_tensor(found).detach().to("cpu", torch.float64)
     except (TypeError, ValueError, RuntimeError):
