@@ -264,7 +264,7 @@ def test_hand_step_and_doubling_for_every_variant():
             assert words in checks.hand_step(new_norm, new_turn, student).message
         plain = 15 * numbers.norm**4 / (2 * (numbers.lr_noise * numbers.G) ** 2)
         left = 1 - numbers.momentum
-        assert checks.doubling_steps(round(plain), round(plain * left**2, 1), student)
+        assert checks.doubling_steps(float(f"{plain:.3g}"), float(f"{plain * left**2:.3g}"), student)
         for one, other, words in [
             (16 / 15 * plain, 0, "plain: it is ‖z‖⁴ that grows steadily: from 1 to 16"),
             (2 * plain, 0, "plain: the factor 2"),

@@ -18,6 +18,7 @@ from normlib.checks._gradients import (
     nt_xent_gradient,
     tangent,
 )
+from normlib.checks._interventions import cut, grad_scale, matched_rates, measure_cut
 from normlib.checks._steps import count_steps, doubling_steps, hand_step, noisy_step, predicted_steps, sgd_step
 from normlib.checks._variants import variant
 from normlib.checks._verdicts import Verdict, first_wrong, judge, outcome
@@ -28,12 +29,16 @@ __all__ = [
     "colleagues",
     "cosine_gradient",
     "count_steps",
+    "cut",
     "diagnosis",
     "doubling_steps",
     "first_wrong",
+    "grad_scale",
     "hand_gradient",
     "hand_step",
     "judge",
+    "matched_rates",
+    "measure_cut",
     "noisy_step",
     "nt_xent_gradient",
     "outcome",
