@@ -43,7 +43,8 @@ def write_class(folder, built):
     """The files of the class: t31 hands nothing in, t28 a broken file, t29 one that is too large."""
     handed_in = folder / "submissions"
     handed_in.mkdir(parents=True)
-    names = {student: f"Name{chr(65 + number)}qx Sur{chr(65 + number)}qx" for number, student in enumerate(IDS)}
+    letters = {student: f"{'ab'[number // 26]}{chr(97 + number % 26)}qx" for number, student in enumerate(IDS)}
+    names = {student: f"Given{word} Family{word}" for student, word in letters.items()}
     rows = [f"{student},{names[student]},{4700 + number}" for number, student in enumerate(IDS)]
     (folder / "roster.csv").write_text("\n".join(["student_id,name,lms_id", *rows, ""]))
     times = [f"{student},2026-11-{22 if student in ('t04', 't05') else 20}T12:00:00Z" for student in IDS[:-1]]
@@ -156,7 +157,7 @@ def test_grading_again_makes_a_new_folder_and_lists_what_changed(graded, toy, tm
     _, built, private = toy
     small = tmp_path / "again"
     for path in (folder / "submissions").iterdir():
-        if path.name.startswith(("suraqx", "surbqx")):
+        if path.name.startswith(("familyaaqx", "familyabqx")):
             small.mkdir(exist_ok=True)
             (small / path.name).write_bytes(path.read_bytes())
     (folder / "rubric.csv").write_text("student_id,question,points\nt01,q3,4\n")

@@ -17,6 +17,7 @@ from grading.sample_class import make_sample_class
 from grading.sandbox import ROOT
 
 ASSIGNMENTS = ROOT / "assignments"
+USAGE = "make grade SUBMISSIONS=folder ROSTER=roster.csv POLICY=policy.toml"
 
 
 def build(private: Path, built: Path) -> None:
@@ -34,12 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     common.add_argument(
         "--private", type=Path, default=ASSIGNMENTS / "hidden_samples", help="the folder of hidden tests"
     )
-    common.add_argument("--built", type=Path, default=ROOT / "_build" / "assignments")
+    common.add_argument("--built", type=Path, default=ROOT / "made")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build", parents=[common])
     sample = commands.add_parser("sample-class", parents=[common])
     sample.add_argument("--assignment", default="A1")
-    sample.add_argument("--folder", type=Path, default=ROOT / "_build" / "sample-class")
+    sample.add_argument("--folder", type=Path, default=ROOT / "made" / "sample-class")
     grading = commands.add_parser("grade", parents=[common])
     for name in ("submissions", "roster", "policy"):
         grading.add_argument(name, type=Path)
@@ -51,6 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         elif chosen.command == "sample-class":
             print(make_sample_class(chosen.built, chosen.assignment, chosen.folder))
         else:
+            for name in ("submissions", "roster", "policy"):
+                if not getattr(chosen, name).exists() or getattr(chosen, name) == Path():
+                    raise FileNotFoundError(
+                        f"{name.upper()} is {str(getattr(chosen, name))!r}, which is not there: {USAGE}"
+                    )
             folder = grade(
                 chosen.submissions, chosen.roster, chosen.policy, chosen.built, chosen.graded, chosen.private
             )
