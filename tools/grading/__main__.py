@@ -1,8 +1,10 @@
-"""Make and grade assignments.
+"""Make assignments from their master notebooks, and grade what students hand in.
 
-PYTHONPATH=tools python -m grading build [--private DIR]            what `make assignments` runs
-PYTHONPATH=tools python -m grading sample-class [--assignment A1]   what `make sample-class` runs
-PYTHONPATH=tools python -m grading grade SUBMISSIONS ROSTER POLICY  what `make grade` runs
+    PYTHONPATH=tools python -m grading build [--private DIR]            what `make assignments` runs
+    PYTHONPATH=tools python -m grading sample-class [--assignment A1]   what `make sample-class` runs
+    PYTHONPATH=tools python -m grading grade SUBMISSIONS ROSTER POLICY  what `make grade` runs
+
+What is made is in made/, grades are in graded/; git ignores both.
 """
 
 import argparse

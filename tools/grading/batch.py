@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 from grading import reports
-from grading.bundles import Bundle, read_bundle
+from grading.bundles import Bundle, find_bundle, read_bundle
 from grading.isolation import find_isolation
 from grading.policy import Policy, read_policy
-from grading.results import MISSING, as_record, find_bundle, settle, unopened
+from grading.results import MISSING, as_record, settle, unopened
 from grading.roster import Student, pseudonym_key, read_roster, read_rubric, read_times
 from grading.sandbox import Job, Outcome, Sandbox
 from grading.submissions import Submission, match, read_submissions

@@ -58,6 +58,17 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(manifest["name"], manifest["notebook"], questions, tests)
 
 
+def find_bundle(folder: Path, name: str) -> Path:
+    """The autograder's zip that `make assignments` left for this assignment."""
+    path = folder / name / f"{name}-autograder.zip"
+    if not path.is_file():
+        made = sorted(each.parent.name for each in folder.glob("*/*-autograder.zip"))
+        raise FileNotFoundError(
+            f"there is no {path}: run make assignments PRIVATE=dir first" + (f" (made are {made})" if made else "")
+        )
+    return path
+
+
 def make_bundle(master: Path, private: Path, folder: Path) -> Bundle:
     """Write an assignment to `folder/NAME`: `student/`, `solution/` and `NAME-autograder.zip`.
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from grading.sandbox import Limits
+from grading.watching import Limits
 
 DAY = timedelta(days=1)
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from grading.bundles import AssignmentError, Bundle
 from grading.isolation import find_isolation
-from grading.sandbox import Job, Limits, Outcome, Sandbox
+from grading.sandbox import Job, Outcome, Sandbox
+from grading.watching import Limits
 
 SAMPLE_ID = "sample-student"  # the id that solutions carry
 

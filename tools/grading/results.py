@@ -3,7 +3,6 @@
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from grading.bundles import Bundle
 from grading.policy import Policy
@@ -167,14 +166,3 @@ def _claimed(written: str) -> str | None:
         return str(ast.literal_eval(written)).strip().casefold()
     except (ValueError, SyntaxError):
         return None
-
-
-def find_bundle(folder: Path, name: str) -> Path:
-    """The autograder's zip that `make assignments` left for this assignment."""
-    path = folder / name / f"{name}-autograder.zip"
-    if not path.is_file():
-        made = sorted(each.parent.name for each in folder.glob("*/*-autograder.zip"))
-        raise FileNotFoundError(
-            f"there is no {path}: run make assignments PRIVATE=dir first" + (f" (made are {made})" if made else "")
-        )
-    return path

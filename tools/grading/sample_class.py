@@ -8,8 +8,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from grading.bundles import read_bundle
-from grading.results import find_bundle
+from grading.bundles import find_bundle, read_bundle
 
 POLICY = """\
 assignment = "{name}"
