@@ -27,7 +27,7 @@ HEAVY = {
 # The table of the design: a module imports from normlib only what stands beside it here.
 ALLOWED = {
     "augment": {"_image_batches"},
-    "checks": {"gradients", "interventions", "losses"},
+    "checks": {"data", "gradients", "interventions", "losses"},
     "cli": {
         "_checkpoints",
         "_launch",

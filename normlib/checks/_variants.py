@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import permutations
+from itertools import combinations, permutations
 from types import SimpleNamespace
 from typing import Any
 
 # What a colleague of assignment 1 did to the gradient, and what is wrong with each sick run of assignment 4.
+SICKNESSES = (
+    "healthy",
+    "no negatives",
+    "learning rate too large",
+    "initial weights too large",
+    "weight decay too strong",
+    "dead units",
+)
 COLLEAGUES = ("right", "norm held constant", "sum, not mean", "norm of the other view")
 
 CHOICES: dict[str, dict[str, Any]] = {
@@ -35,6 +43,15 @@ CHOICES: dict[str, dict[str, Any]] = {
         "power": (0.5, 1.0, 1.5),
         "short": (0.5, 0.8, 2.0),
         "long": (4.0, 5.0, 8.0),
+    },
+    "A4": {
+        "pairs": (64, 96, 128),
+        "seed": tuple(range(0, 1000, 10)),
+        "sicknesses": tuple(permutations(SICKNESSES)),
+    },
+    "A5": {
+        "lr": (0.03, 0.1, 0.3, 1.0),
+        "seeds": tuple(combinations(range(8), 6)),
     },
 }
 

@@ -24,6 +24,7 @@ WRONG = [  # (assignment, title, rest of the section)
     for section in path.read_text(encoding="utf-8").split("\n## ")[1:]
 ]
 OTHER_STUDENT = "another-student"
+SICK_RUNS = cache(checks.sick_runs)
 
 pytestmark = pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 
@@ -123,6 +124,11 @@ def possible(name: str) -> dict[str, float]:
 
 def as_student(source: list[str], student: str) -> list[str]:
     return [text.replace('"sample-student"  # SOLUTION', f'"{student}"') for text in source]
+
+
+@pytest.fixture(autouse=True)
+def _train_once_for_each_student(monkeypatch):
+    monkeypatch.setattr(checks, "sick_runs", SICK_RUNS)
 
 
 @pytest.fixture(params=[path.stem[:2] for path in MASTERS])
