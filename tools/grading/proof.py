@@ -1,5 +1,6 @@
 """That an assignment, as it was made, is graded as it should be: its solution in full, its student version with 0."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from grading.bundles import AssignmentError, Bundle
@@ -16,12 +17,10 @@ def prove(bundle: Bundle, built: Path, private: Path) -> str:
     Raises:
         AssignmentError: A test that the solution fails, or one that the untouched student version passes.
     """
-    folder, outcomes = built / bundle.name, {}
-    with Sandbox(find_isolation(), Limits(), [private, built]) as sandbox:
-        for version in ("solution", "student"):
-            job = Job(folder / version / bundle.notebook, bundle.name, SAMPLE_ID, bundle.tests)
-            outcomes[version] = sandbox.run(job, 0)
-    solution, student = outcomes["solution"], outcomes["student"]
+    versions = [built / bundle.name / version / bundle.notebook for version in ("solution", "student")]
+    jobs = [Job(path, bundle.name, SAMPLE_ID, bundle.tests) for path in versions]
+    with Sandbox(find_isolation(), Limits(), [private, built]) as sandbox, ThreadPoolExecutor() as pool:
+        solution, student = pool.map(sandbox.run, jobs, range(len(jobs)))
     failed = [
         f"{test['question']}: {test['what']}: {test['message']}" for test in solution.results if not test["passed"]
     ]
