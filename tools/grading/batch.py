@@ -1,11 +1,13 @@
 """Grades a class: every submission, a row for everyone on the roster, a new dated folder each time."""
 
+import contextlib
 import json
 import logging
 import os
 import queue
-from collections.abc import Iterable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -13,13 +15,65 @@ from grading import reports
 from grading.bundles import Bundle, find_bundle, read_bundle
 from grading.isolation import find_isolation
 from grading.policy import Policy, read_policy
-from grading.results import MISSING, as_record, settle, unopened
-from grading.roster import Student, pseudonym_key, read_roster, read_rubric, read_times
-from grading.sandbox import Job, Outcome, Sandbox
-from grading.submissions import Submission, match, read_submissions
+from grading.results import MISSING, Result, as_record, settle, unopened
+from grading.roster import Mark, Student, pseudonym_key, read_roster, read_rubric, read_times
+from grading.sandbox import ROOT, Job, Outcome, Sandbox
+from grading.submissions import Matched, match, read_submissions
 
 LOG = logging.getLogger("grading")
 UNFINISHED = "-unfinished"
+
+
+@dataclass(frozen=True)
+class Class:
+    """All that is known before anything is run: the assignment, the rules, the students and what they handed in."""
+
+    bundle: Bundle
+    policy: Policy
+    students: list[Student]
+    found: Matched
+    times: dict[str, datetime]
+    marks: dict[str, dict[str, Mark]]
+
+    def days_late(self, student: Student) -> int | None:
+        """Days begun after the student's deadline; None: late by the platform's mark, by how much is not known."""
+        submission, student_id = self.found.chosen.get(student.student_id), student.student_id
+        if submission is None:
+            return 0
+        if student_id in self.times:
+            return self.policy.days_late(student_id, self.times[student_id])
+        return None if submission.late and student_id not in self.policy.extensions else 0
+
+    def result(self, student: Student, outcome: Outcome) -> Result:
+        """The student's result, given what became of the submission."""
+        return settle(
+            student,
+            outcome,
+            self.bundle,
+            self.policy,
+            days_late=self.days_late(student),
+            marks=self.marks.get(student.student_id),
+            set_aside=len(self.found.set_aside.get(student.student_id, [])),
+        )
+
+
+def read_class(submissions: Path, roster: Path, policy_file: Path, built: Path, key: bytes) -> Class:
+    """Read the rules, the roster, the lists that the rules name, and the names of what was handed in.
+
+    Raises:
+        ValueError: One of them is faulty; which, and how, is said.
+    """
+    policy = read_policy(policy_file)
+    bundle, students = read_bundle(find_bundle(built, policy.assignment)), read_roster(roster, key)
+    manual = {name: question.points for name, question in bundle.questions.items() if question.manual}
+    return Class(
+        bundle,
+        policy,
+        students,
+        match(read_submissions(submissions), students),
+        read_times(policy.times, students) if policy.times else {},
+        read_rubric(policy.rubric, students, manual) if policy.rubric else {},
+    )
 
 
 def grade(submissions: Path, roster: Path, policy_file: Path, built: Path, graded: Path, private: Path) -> Path:
@@ -32,109 +86,68 @@ def grade(submissions: Path, roster: Path, policy_file: Path, built: Path, grade
         built: What `make assignments` made.
         graded: Where the folder is made, in one of the assignment's name.
         private: Of hidden tests, to hide it.
-
-    Raises:
-        ValueError: The policy, the roster or a list that they name is faulty; nothing has been run then.
     """
-    policy, key = read_policy(policy_file), pseudonym_key(graded)
-    bundle, students = read_bundle(find_bundle(built, policy.assignment)), read_roster(roster, key)
-    manual = {name: question.points for name, question in bundle.questions.items() if question.manual}
-    times = read_times(policy.times, students) if policy.times else {}
-    marks = read_rubric(policy.rubric, students, manual) if policy.rubric else {}
-    if not submissions.is_dir():
-        raise FileNotFoundError(f"SUBMISSIONS is {submissions}, which is no folder")
-    found = match(read_submissions(submissions), students)
-    isolation = find_isolation()
-
-    before = reports.latest(graded / bundle.name)
-    folder = _new_folder(graded / bundle.name)
-    _log_to(folder / "grading.log")
-    for sentence in isolation.sentences():
-        LOG.info(sentence)
-    LOG.info(
-        "%d on the roster, %d handed in, %d files that fit nobody",
-        len(students),
-        len(found.chosen),
-        len(found.unmatched),
-    )
-    results = []
-    with Sandbox(isolation, policy.limits, [submissions, built, graded, private]) as sandbox:
-        for student, outcome in _outcomes(students, found.chosen, bundle, policy, sandbox, folder):
-            submission = found.chosen.get(student.student_id)
-            result = settle(
-                student,
-                outcome,
-                bundle,
-                policy,
-                days_late=_days_late(student, submission, times, policy),
-                marks=marks.get(student.student_id),
-                set_aside=len(found.set_aside.get(student.student_id, [])),
-            )
-            results.append(result)
-            reports.write(folder / "results" / f"{student.pseudonym}.json", json.dumps(as_record(result), indent=1))
-            done, score = f"{len(results):3}/{len(students)}", f"{result.total:g}/{result.most:g}"
-            LOG.info("%s  %s  %s  %s", done, student.pseudonym, score, result.status)
+    the_class = read_class(submissions, roster, policy_file, built, pseudonym_key(graded))
+    isolation, bundle = find_isolation(), the_class.bundle
+    before, folder = reports.latest(graded / bundle.name), _new_folder(graded / bundle.name)
+    hidden = [submissions, built, graded, private, ROOT / "assignments"]
+    with _log_in(folder / "grading.log"), Sandbox(isolation, the_class.policy.limits, hidden) as sandbox:
+        for sentence in isolation.sentences():
+            LOG.info(sentence)
+        count, found = len(the_class.students), the_class.found
+        LOG.info("%d on the roster, %d handed in, %d files fit nobody", count, len(found.chosen), len(found.unmatched))
+        results = []
+        with contextlib.closing(_results(the_class, sandbox, folder)) as graded_ones:
+            for result in graded_ones:
+                results.append(result)
+                done, score = f"{len(results):3}/{count}", f"{result.total:g}/{result.most:g}"
+                LOG.info("%s  %s  %s  %s", done, result.student.pseudonym, score, result.status)
     results.sort(key=lambda result: result.student.student_id)
     unmatched = [os.fspath(each.path.relative_to(submissions)) for each in found.unmatched]
     reports.write_all(folder, bundle, results, isolation.sentences(), unmatched, before)
-    finished = folder.with_name(folder.name.removesuffix(UNFINISHED))
-    folder.rename(finished)
-    return finished
+    return folder.rename(folder.with_name(folder.name.removesuffix(UNFINISHED)))
 
 
-def _outcomes(
-    students: list[Student],
-    handed_in: dict[str, Submission],
-    bundle: Bundle,
-    policy: Policy,
-    sandbox: Sandbox,
-    folder: Path,
-) -> Iterable[tuple[Student, Outcome]]:
-    """Outcomes as they come, several submissions at a time."""
-    workers = policy.parallel or os.cpu_count() or 1
+def _results(the_class: Class, sandbox: Sandbox, folder: Path) -> Iterator[Result]:
+    """Results as they come, several submissions at a time; each is written at once."""
+    workers = the_class.policy.parallel or os.cpu_count() or 1
     slots: queue.SimpleQueue[int] = queue.SimpleQueue()
     for slot in range(workers):
         slots.put(slot)
 
-    def outcome(student: Student) -> Outcome:
-        submission = handed_in.get(student.student_id)
-        if submission is None:
-            return MISSING
-        if sandbox.stopped.is_set():
-            return Outcome("stopped")
+    def result(student: Student) -> Result:
         slot = slots.get()
         try:
-            job = Job(submission.path, bundle.name, student.student_id, bundle.tests)
-            found = unopened(submission, policy) or sandbox.run(job, slot)
-            if found.executed:
-                reports.write(folder / "executed" / f"{student.pseudonym}.ipynb", found.executed)
+            outcome = _outcome(the_class, student, sandbox, slot)
         except Exception as error:  # a fault of ours must not end the batch
             LOG.exception("%s: the grader failed", student.pseudonym)
-            return Outcome("failed", f"{type(error).__name__}: {error}")
+            outcome = Outcome("failed", f"{type(error).__name__}: {error}")
         finally:
             slots.put(slot)
+        found = the_class.result(student, outcome)
+        if outcome.executed:
+            reports.write(folder / "executed" / f"{student.pseudonym}.ipynb", outcome.executed)
+        reports.write(folder / "results" / f"{student.pseudonym}.json", json.dumps(as_record(found), indent=1))
         return found
 
     with ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(outcome, student): student for student in students}
+        running = [pool.submit(result, student) for student in the_class.students]
         try:
             for done in as_completed(running):
-                yield running[done], done.result()
+                yield done.result()
         except BaseException:
             sandbox.stopped.set()
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _days_late(
-    student: Student, submission: Submission | None, times: dict[str, datetime], policy: Policy
-) -> int | None:
+def _outcome(the_class: Class, student: Student, sandbox: Sandbox, slot: int) -> Outcome:
+    submission = the_class.found.chosen.get(student.student_id)
     if submission is None:
-        return 0
-    if student.student_id in times:
-        return policy.days_late(student.student_id, times[student.student_id])
-    excused = student.student_id in policy.extensions
-    return None if submission.late and not excused else 0
+        return MISSING
+    bundle = the_class.bundle
+    job = Job(submission.path, bundle.name, student.student_id, bundle.tests)
+    return unopened(submission, the_class.policy) or sandbox.run(job, slot)
 
 
 def _new_folder(parent: Path) -> Path:
@@ -142,20 +155,26 @@ def _new_folder(parent: Path) -> Path:
     stamp = datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
     parent.mkdir(parents=True, exist_ok=True)
     parent.chmod(0o700)
+    if (parent / stamp).exists():
+        raise FileExistsError(f"{parent / stamp} is there already: grade again in a second")
     folder = parent / f"{stamp}{UNFINISHED}"
-    if folder.with_name(stamp).exists():
-        raise FileExistsError(f"{folder.with_name(stamp)} is there already: grade again in a second")
     folder.mkdir()
     for name in ("results", "reports", "executed"):
         (folder / name).mkdir()
     return folder
 
 
-def _log_to(path: Path) -> None:
-    for handler in list(LOG.handlers):
-        LOG.removeHandler(handler)
-        handler.close()
-    for handler in (logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()):
+@contextlib.contextmanager
+def _log_in(path: Path) -> Iterator[None]:
+    """Log to a file and to the terminal."""
+    handlers = [logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()]
+    LOG.setLevel(logging.INFO)
+    for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         LOG.addHandler(handler)
-    LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            LOG.removeHandler(handler)
+            handler.close()

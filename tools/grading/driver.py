@@ -88,7 +88,8 @@ def execute(sources: list[str], job: dict) -> dict:
         allow_errors=True,
         kernel_name="python3",
         shutdown_kernel="immediate",
-        config=Config(KernelManager={"transport": "ipc"}),  # works where there is no network, not even a local one
+        # Works where there is no network, not even a local one; a short name, since those of sockets are limited.
+        config=Config(KernelManager={"transport": "ipc", "connection_file": "kernel.json"}),
     )
     client.reset_execution_trackers()
     result = {"status": "ok", "detail": "", "results": [], "errors": [], "claimed_id": None}

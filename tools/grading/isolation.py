@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-FIRST_UID = 64000  # users without a name: one for each submission that runs at a time
+UIDS = range(55000, 59000)  # users without a name: one for each submission that runs at a time
 FULL = ("--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
 FILES_AND_NETWORK = ("--mount", "--net", "--ipc")
 
@@ -31,7 +31,7 @@ class Isolation:
 
     def uid(self, slot: int) -> int | None:
         """The user that runs submissions in this slot; None: the one that runs this process."""
-        return FIRST_UID + slot if self.root else None
+        return UIDS[(16 * os.getpid() + slot) % len(UIDS)] if self.root else None
 
     def sentences(self) -> list[str]:
         """What is isolated here and what is not, for people to read."""
@@ -68,7 +68,7 @@ def find_isolation() -> Isolation:
     for flags in (FULL, FILES_AND_NETWORK):
         if sys.platform == "linux" and _works(["unshare", *mapped, *flags, "true"]):
             return Isolation((*mapped, *flags), root)
-    other = {"user": FIRST_UID, "group": FIRST_UID, "extra_groups": []}
+    other = {"user": UIDS[0], "group": UIDS[0], "extra_groups": []}
     if root and not _works([sys.executable, "-c", "import nbclient"], **other):
         raise RefusedError(
             f"this is root, submissions are to run as another user, and other users cannot run {sys.executable}: "
@@ -108,8 +108,8 @@ def entry(isolation: Isolation, command: list[str], slot: int, view: View) -> li
 
 def _mounts(view: View) -> list[str]:
     """Lines that hide and show folders: what is kept is put aside first, then they go from the root to the leaves."""
-    kept = {view.work, *view.kept}
-    quoted = {path: shlex.quote(os.fspath(path)) for path in {*view.covered, *kept}}
+    kept = {path for path in (view.work, *view.kept) if path != path.parent}
+    quoted = {path: shlex.quote(os.fspath(path)) for path in {*view.covered, *kept} if path != path.parent}
     stash = shlex.quote(os.fspath(view.stash))
     aside = {path: f"{stash}/{number}" for number, path in enumerate(sorted(kept))}
     lines = [f"mount -t tmpfs -o size=1m none {stash}"]

@@ -27,6 +27,8 @@ def prove(bundle: Bundle, built: Path, private: Path) -> str:
     if solution.status != "ok" or failed:
         raise AssignmentError(f"{bundle.name}: the solution is not right: {_say(solution)} {failed}")
     passed = [f"{test['question']}: {test['what']}" for test in student.results if test["passed"] and test["points"]]
+    if solution.reads:
+        raise AssignmentError(f"{bundle.name}: the solution reads what is hidden from submissions: {solution.reads}")
     if passed or student.status != "ok":
         raise AssignmentError(f"{bundle.name}: the untouched student version has points: {_say(student)} {passed}")
     code = sum(question.points for question in bundle.questions.values() if not question.manual)

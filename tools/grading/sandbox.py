@@ -132,8 +132,7 @@ class Sandbox:
 
     @contextlib.contextmanager
     def _started(self, work: Path, slot: int, token: str, errors: object) -> Iterator[subprocess.Popen]:
-        kept = [Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), ROOT]
-        view = View(work, [Path.home().resolve(), self.folder, *self.hidden], kept, self.stash)
+        view = View(work, [Path.home().resolve(), self.folder, *self.hidden], [*_folders_of_python(), ROOT], self.stash)
         command = entry(self.isolation, [sys.executable, os.fspath(HERE / "driver.py")], slot, view)
         uid = self.isolation.uid(slot)
         user = {} if self.isolation.namespaces or uid is None else {"user": uid, "group": uid, "extra_groups": []}
@@ -161,6 +160,15 @@ class Sandbox:
                 },
             }
         )
+
+
+def _folders_of_python() -> set[Path]:
+    """What this Python needs: its own folder, that below its virtual environment, and all that links lead through."""
+    found, link = [Path(sys.prefix), Path(sys.base_prefix)], Path(sys.executable)
+    while link.is_symlink():
+        link = link.parent / link.readlink()
+        found.append(link.parent.parent)
+    return {path for each in found for path in (each.absolute(), each.resolve())}
 
 
 def _environment(work: Path, hidden: list[Path]) -> dict[str, str]:
