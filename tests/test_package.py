@@ -27,6 +27,7 @@ HEAVY = {
 # The table of the design: a module imports from normlib only what stands beside it here.
 ALLOWED = {
     "augment": {"_image_batches"},
+    "checks": {"data", "gradients", "interventions", "losses"},
     "claims": {"_effects", "_recorded"},
     "cli": {
         "_checkpoints",
