@@ -240,3 +240,12 @@ def test_a_students_numbers_are_drawn_as_documented():
             digest = hashlib.sha256(f"some-one/{assignment}/{key}".encode()).hexdigest()
             assert drawn[key] == choices[int(digest, 16) % len(choices)]
     assert os.environ.get("ASSIGNMENT_STUDENT_ID") is None
+
+
+def test_the_overview_has_the_points_of_every_assignment(name):
+    overview = (ROOT / "assignments/README.md").read_text(encoding="utf-8")
+    concealed = sum(worth for cases in hidden(name).values() for _, worth in cases)
+    code, text = sum(possible(name).values()), sum(manual(name).values())
+    (minutes,) = re.findall(r"\*\*Time\*\* about (\d+) minutes", master(name).cells[1].source)
+    row = rf"^\| {name} [\w ]+\| [\d, ]+ \| {minutes} \| {code:g} \+ {text:g} \| {concealed:g} \|$"
+    assert re.search(row, overview, re.MULTILINE), row
