@@ -34,13 +34,6 @@ def run_cuts(settings: dict[str, Any], folder: Path) -> Tables:
     return run_each(jobs, partial(_run_network, settings), folder)
 
 
-def work(settings: dict[str, Any]) -> tuple[str, int, int]:
-    """The recipe nearest to these runs, their number, and the pairs that they train on in all."""
-    networks = len(settings["depths"]) * 4 * settings["seeds"]
-    runs = networks * len(_conditions(settings))
-    return "digits", runs, runs * settings["steps"] * settings["batch_size"]
-
-
 def perceptron(depth: int, *, biases: bool, batch_norm: bool, seed: int) -> nn.Sequential:
     """Linear layers with ReLU between them, from images to 64-dimensional embeddings, as PyTorch draws them.
 

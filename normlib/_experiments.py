@@ -131,7 +131,7 @@ _DIGITS = {
         run=lambda settings, job, folder: _cut_runs.run_cuts(settings, folder),
         images=lambda settings: data.digits(),
         configuration=lambda settings, job: {},
-        work=_cut_runs.work,
+        work=None,
     ),
 }
 
