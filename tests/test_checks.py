@@ -1,12 +1,16 @@
 """Each check of the assignments passes the right answer and names each typical mistake."""
 
+import copy
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from normlib import checks, gradients, losses
 from normlib.checks import _variants
@@ -82,7 +86,104 @@ def noisy(z, lr, G, noise, *, project=True, unit=True, power=1):
     return z - lr * G * (losses.unit(way) if unit else way) / norms(z) ** power
 
 
+def scaled(z, power, *, forwards=False, row=lambda z: norms(z), upstream=False):
+    """GradScale by a hook, with a place for each mistake."""
+    out = z * row(z).detach() ** power if forwards else z.clone()
+    out.register_hook(lambda grad: grad * row(grad if upstream else z).detach() ** power)
+    return out
+
+
+def cut(model, c, *, chosen=lambda name, parameter: parameter.ndim > 1):
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if chosen(name, parameter):
+                parameter.div_(c)
+    return model
+
+
+def measured(model, x, c, *, train=True, of_mean=False):
+    """Norm and spread before a cut over those after it."""
+    found = []
+    for network in (copy.deepcopy(model), cut(copy.deepcopy(model), c)):
+        z = network.train(train)(x).detach()
+        cosines = torch.nn.functional.cosine_similarity(z[:, None], z[None], dim=2)
+        others = cosines[~torch.eye(len(z), dtype=torch.bool)]
+        found.append(((z.mean(0).norm() if of_mean else z.norm(dim=1).mean()), 1 - others.mean()))
+    return float(found[0][0] / found[1][0]), float(found[0][1] / found[1][1])
+
+
+class NormLog:
+    """A tracker that is right; its kin below are not."""
+
+    def __init__(self, layer):
+        self.layer, self.norms, self.rows = layer, [], []
+
+    def __enter__(self):
+        self.handle = self.layer.register_forward_hook(self.see)
+        return self
+
+    def __exit__(self, *error):
+        self.handle.remove()
+
+    def see(self, layer, inputs, output):
+        if layer.training:
+            self.rows.append(output.detach().norm(dim=1))
+
+    def step(self):
+        self.norms.append(torch.cat(self.rows).mean().item())
+        self.rows = []
+
+
+def log_with(**methods):
+    return type("NormLog", (NormLog,), methods)
+
+
+def mean_of_pairs(z, *, unit=True, diagonal=False):
+    u = losses.unit(z) if unit else z
+    pairs = u @ u.T
+    return pairs.mean() if diagonal else pairs[~torch.eye(len(z), dtype=torch.bool)].mean()
+
+
+def alarm(values, low, high, patience, *, inside=lambda v, low, high: low <= v <= high, first=True, last=0):
+    streak = 0
+    for step, value in enumerate(values[: len(values) - last]):
+        streak = 0 if inside(value, low, high) else streak + 1
+        if streak == patience:
+            return step - patience + 1 if first else step
+    return None
+
+
+def half_width(values, *, quantile=0.975, left=1, ddof=1, normal=False, root=True):
+    n = len(values)
+    t = 1.96 if normal else stats.t.ppf(quantile, n - left)
+    return t * values.std(ddof=ddof) / (n**0.5 if root else 1)
+
+
+def selected(score, correct, coverage, *, sign=-1):
+    return correct[np.argsort(sign * score)[: max(1, round(coverage * len(score)))]].mean()
+
+
+def within(score, correct, label, weight=lambda s, k: k.sum() * (~k).sum()):
+    classes = [(score[label == c], correct[label == c]) for c in np.unique(label)]
+    mixed = [(s, k) for s, k in classes if 0 < k.sum() < len(k)]
+    return np.average([roc_auc_score(k, s) for s, k in mixed], weights=[weight(s, k) for s, k in mixed])
+
+
+def ties(score, correct, share):
+    gaps = score[correct][:, None] - score[~correct]
+    return ((gaps > 0) + share * (gaps == 0)).mean()
+
+
 RIGHT = [
+    (checks.grad_scale, scaled),
+    (checks.cut, cut),
+    (checks.measure_cut, measured),
+    (checks.mean_cosine, mean_of_pairs),
+    (checks.first_alarm, alarm),
+    (checks.auroc, lambda score, correct: roc_auc_score(correct, score)),
+    (checks.interval, lambda values: (values.mean(), half_width(values))),
+    (checks.selective_accuracy, selected),
+    (checks.within_class_auroc, within),
     (checks.sgd_step, moved),
     (checks.count_steps, counted),
     (checks.predicted_steps, law),
@@ -94,6 +195,79 @@ RIGHT = [
     (checks.nt_xent_gradient, nt_xent),
 ]
 WRONG = [
+    (checks.grad_scale, lambda z, power: scaled(z, power, forwards=True), "forwards: z must come out"),
+    (checks.grad_scale, lambda z, power: z.clone(), "passes unscaled"),
+    (checks.grad_scale, lambda z, power: z.detach().clone(), "detached"),
+    (checks.grad_scale, lambda z, power: scaled(z, power, row=lambda z: z.norm()), "row by row"),
+    (checks.grad_scale, lambda z, power: scaled(z, min(power, 1)), "not raised to the power"),
+    (checks.grad_scale, lambda z, power: scaled(z, -power), "divided by the norm"),
+    (checks.grad_scale, lambda z, power: scaled(z, power, upstream=True), "not that of the gradient"),
+    (checks.grad_scale, lambda z, power: scaled(z, 2 * power), "norm squared is raised"),
+    (checks.cut, lambda model, c: cut(copy.deepcopy(model), c), "not a copy"),
+    (checks.cut, lambda model, c: cut(model, c) and None, "returned None"),
+    (checks.cut, lambda model, c: cut(model, c, chosen=lambda name, p: True), "BatchNorm's scale"),
+    (checks.cut, lambda model, c: cut(model, c, chosen=lambda name, p: "norm" not in name), "biases stay"),
+    (checks.cut, lambda model, c: cut(model, 1 / c), "multiplied by c"),
+    (checks.cut, lambda model, c: cut(model, 1.0), "no weight has changed"),
+    (checks.cut, lambda model, c: cut(model, c, chosen=lambda name, p: p.ndim == 2), "the convolution has a weight"),
+    (checks.cut, lambda model, c: cut(model, c, chosen=lambda name, p: name == "last.weight"), "only the last"),
+    (checks.cut, lambda model, c: cut(cut(model, c), c), "divided twice"),
+    (checks.cut, lambda model, c: cut(model, 2 * c), r"divided by \[8.0, 8.0, 8.0\], not by 4"),
+    (checks.cut, lambda model, c: cut(model, c).requires_grad_(False), "no longer requires a gradient"),
+    (checks.measure_cut, lambda *a: measured(*a, train=False), "eval mode"),
+    (checks.measure_cut, lambda *a: tuple(1 / f for f in measured(*a)), "after over before"),
+    (checks.measure_cut, lambda *a: measured(*a)[::-1], "exchanged"),
+    (checks.measure_cut, lambda *a: measured(*a, of_mean=True), "mean of the norms"),
+    (checks.measure_cut, lambda model, x, c: measured(cut(model, c), x, c), "the model has changed"),
+    (checks.measure_cut, lambda model, x, c: (model.train()(x).mean().item(), 1.0), "the model has changed"),
+    (checks.measure_cut, lambda *a: (measured(*a)[0], 1.0), "spread factor: not right"),
+    (checks.measure_cut, lambda *a: measured(*a)[0], r"expected shape \(2,\)"),
+    (checks.mean_cosine, lambda z: mean_of_pairs(z, diagonal=True), "no pair with itself"),
+    (checks.mean_cosine, lambda z: mean_of_pairs(z) * (len(z) - 1) / len(z), "counted in its number"),
+    (checks.mean_cosine, lambda z: mean_of_pairs(z, unit=False), "must be normalised"),
+    (checks.mean_cosine, lambda z: losses.unit(z).mean(0).norm(), "length of the mean direction"),
+    (checks.mean_cosine, lambda z: mean_of_pairs(z) * len(z) * (len(z) - 1), "sum over pairs"),
+    (checks.mean_cosine, lambda z: mean_of_pairs(z) / 2, "every pair counts once"),
+    (checks.first_alarm, lambda *a: alarm(*a, first=False), "Tell where it began"),
+    (checks.first_alarm, lambda values, low, high, patience: alarm(values, low, high, 1), "One step out of bounds"),
+    (checks.first_alarm, lambda *a: alarm(*a, inside=lambda v, low, high: low < v < high), "bound itself is allowed"),
+    (checks.first_alarm, lambda *a: alarm(*a, inside=lambda v, low, high: v <= high), "patience 3|Both bounds"),
+    (checks.first_alarm, lambda *a: alarm(*a, last=1), "last step counts"),
+    (checks.first_alarm, lambda *a: alarm(*a, inside=lambda v, low, high: not (v < low or v > high)), "NaN is neither"),
+    (checks.auroc, lambda score, correct: roc_auc_score(~correct, score), "other way round"),
+    (checks.auroc, lambda score, correct: 2 * roc_auc_score(correct, score) - 1, "rank correlation"),
+    (
+        checks.auroc,
+        lambda score, correct: ties(score, correct, 0.5) * correct.sum() * (~correct).sum(),
+        "count of pairs",
+    ),
+    (
+        checks.auroc,
+        lambda score, correct: ties(score, correct, 0.5) * correct.sum() * (~correct).sum() / len(score) ** 2,
+        "not by that of all pairs",
+    ),
+    (checks.auroc, lambda score, correct: correct.mean(), "share of correct samples"),
+    (checks.auroc, lambda score, correct: ties(score, correct, 0.0), "ties count as nothing"),
+    (checks.auroc, lambda score, correct: ties(score, correct, 1.0), "ties count in full"),
+    (checks.interval, lambda values: (values.mean(), half_width(values, normal=True)), "1.96 is too small"),
+    (checks.interval, lambda values: (values.mean(), half_width(values, root=False)), "divide by the root"),
+    (checks.interval, lambda values: (values.mean(), values.std(ddof=1)), "standard deviation: an interval"),
+    (checks.interval, lambda values: (values.mean(), stats.sem(values)), "standard error"),
+    (checks.interval, lambda values: (values.mean(), half_width(values, ddof=0)), "ddof=1"),
+    (checks.interval, lambda values: (values.mean(), half_width(values, left=0)), "four degrees of freedom"),
+    (checks.interval, lambda values: (values.mean(), half_width(values, quantile=0.95)), "left on each side"),
+    (checks.interval, lambda values: (values.mean(), 2 * half_width(values)), "whole width"),
+    (checks.interval, lambda values: (values.mean(), values.mean() + half_width(values)), "an end of the interval"),
+    (checks.interval, lambda values: (0.0, 0.0), "mean: got 0.0"),
+    (checks.interval, lambda values: values.mean(), r"expected \(mean, half width\)"),
+    (checks.selective_accuracy, lambda *a: selected(*a, sign=1), "lowest scores are kept"),
+    (checks.selective_accuracy, lambda *a: 1 - selected(*a), "that is the risk"),
+    (checks.selective_accuracy, lambda s, k, c: k[s > (1 - c) * s.max()].mean(), "not of the range of scores"),
+    (checks.selective_accuracy, lambda s, k, c: selected(s, k, 1 - c), "not that is dropped"),
+    (checks.within_class_auroc, lambda s, k, label: roc_auc_score(k, s), "different classes count"),
+    (checks.within_class_auroc, lambda *a: within(*a, weight=lambda s, k: 1), "classes count alike"),
+    (checks.within_class_auroc, lambda *a: within(*a, weight=lambda s, k: len(k)), "not by its samples"),
+    (checks.within_class_auroc, lambda *a: 1 - within(*a), "other way round"),
     (checks.sgd_step, lambda *a: moved(*a, late=True), "compute both gradients first"),
     (checks.sgd_step, lambda a, b, lr: (moved(a, b, lr)[0], b), "z2 has not moved"),
     (checks.sgd_step, lambda a, b, lr: (a.clone(), b.clone()), "nothing has moved"),
@@ -204,17 +378,17 @@ FUNCTIONS = sorted({check for check, _ in RIGHT}, key=lambda check: check.__name
     [
         (..., "not answered yet"),
         (lambda *arguments: ..., "not answered yet"),
-        (lambda *arguments: None, "returned None"),
+        (lambda *arguments: None, "None"),
         (3.0, "expected a function, got float"),
         (lambda: None, "raised TypeError"),
-        (lambda *arguments: torch.zeros(2), "expected "),
-        (lambda *arguments: "text", "str"),
+        (lambda *arguments: torch.zeros(7), "expected |the model itself"),
+        (lambda *arguments: "text", "str|text|the model itself"),
     ],
 )
 def test_what_is_no_answer_is_told_so(check, answer, words):
     verdict = check(answer)
     assert not verdict
-    assert words in verdict.message
+    assert re.search(words, verdict.message), verdict
 
 
 def test_nan_is_pointed_out():
@@ -273,6 +447,118 @@ def test_hand_step_and_doubling_for_every_variant():
             (plain, 2 * plain * left**2, "with momentum: the factor 2"),
         ]:
             assert words in checks.doubling_steps(one, other, student).message
+
+
+LOGS = [
+    (
+        log_with(see=lambda self, layer, inputs, output: setattr(self, "rows", [output.detach().norm(dim=1)])),
+        "only the last",
+    ),
+    (
+        log_with(see=lambda self, layer, inputs, output: self.rows.append(output.detach().norm(dim=1))),
+        "in eval mode count",
+    ),
+    (log_with(see=lambda self, layer, inputs, output: self.rows.append(inputs[0].norm(dim=1))), "norm of the input"),
+    (log_with(step=lambda self: self.norms.append(torch.cat(self.rows).mean().item())), "empty the store"),
+    (
+        log_with(step=lambda self: self.norms.append(torch.cat(self.rows).norm().item()) or self.rows.clear()),
+        "not that of the batch",
+    ),
+    (
+        log_with(step=lambda self: self.norms.append(torch.cat(self.rows).sum().item()) or self.rows.clear()),
+        "sum over rows",
+    ),
+    (log_with(step=lambda self: None), "should leave 2 norms, not 0"),
+    (
+        log_with(
+            step=lambda self: self.norms.append(float(np.mean([r.mean() for r in self.rows]))) or self.rows.clear(),
+        ),
+        "mean is over rows, not over forwards",
+    ),
+    (
+        log_with(
+            see=lambda self, layer, inputs, output: self.rows.append(output.norm(dim=1)),
+            step=lambda self: self.norms.append(torch.cat(self.rows).mean()),
+        ),
+        "keeps its graph",
+    ),
+    (log_with(__exit__=lambda self, *error: None), "hook is still there"),
+    (
+        log_with(__exit__=lambda self, kind, *error: self.handle.remove() if kind is None else None),
+        "leaves the hook behind",
+    ),
+    (log_with(__enter__=lambda self: NormLog.__enter__(self) and None), "must return self|raised"),
+    (log_with(__init__=lambda self: None), "raised TypeError"),
+    (NormLog(None), "expected a class"),
+    (..., "not answered yet"),
+]
+
+
+def test_a_right_norm_log_passes():
+    assert checks.norm_log(NormLog)
+
+
+@pytest.mark.parametrize(("answer", "words"), LOGS, ids=[words for _, words in LOGS])
+def test_what_is_wrong_with_a_norm_log_is_named(answer, words):
+    verdict = checks.norm_log(answer)
+    assert not verdict
+    with pytest.raises(AssertionError, match=words):
+        assert verdict, verdict
+
+
+def test_matched_rates_and_collapsed_loss_for_every_variant():
+    for k in range(200):
+        student = f"student-{k}"
+        numbers = checks.variant(student, "A3")
+        c, lr, decay = numbers.c, numbers.lr, numbers.decay
+        sgd, adamw = (c**2 * lr, decay / c**2), (c * lr, decay / c)
+        assert checks.matched_rates(sgd, adamw, student)
+        for wrong_sgd, wrong_adamw, words in [
+            ((lr, decay), adamw, "SGD, learning rate: it changes"),
+            ((lr / c**2, decay), adamw, "the other way round"),
+            ((c * lr, decay), adamw, "gradients c times as large"),
+            ((c ** (2 * numbers.layers) * lr, decay), adamw, "number of layers does not matter"),
+            ((sgd[0], decay * c**2), adamw, "SGD, decay: the other way round"),
+            (sgd, sgd, "AdamW, learning rate: Adam's step does not shrink"),
+            (sgd, (adamw[0], decay), "AdamW, decay: it changes"),
+            (sgd, adamw[0], "expected (learning rate, decay)"),
+            (..., adamw, "not answered"),
+            (sgd, (adamw[0], ...), "not answered"),
+        ]:
+            assert words in checks.matched_rates(wrong_sgd, wrong_adamw, student).message, words
+        pairs = checks.variant(student, "A4").pairs
+        assert checks.collapsed_loss(round(math.log(2 * pairs - 1), 3), student)
+        for value, words in [
+            (math.log(2 * pairs), "no candidate of its own"),
+            (math.log(2 * pairs - 2), "positive is among"),
+            (math.log(pairs), "both views"),
+            (math.log10(2 * pairs - 1), "natural logarithm"),
+            (5.0, "how many candidates"),
+            (..., "not answered"),
+        ]:
+            assert words in checks.collapsed_loss(value, student).message
+
+
+def test_sick_runs_show_their_sickness_whatever_the_seed():
+    """The signs that assignment 4 asks for, in three students' runs."""
+    for student in ("ada.lovelace", "emmy.noether", "student-3"):
+        numbers = checks.variant(student, "A4")
+        runs = dict(zip(numbers.sicknesses, checks.sick_runs(student).values(), strict=True))
+        nothing = math.log(2 * numbers.pairs - 1)
+        late = {word: table.tail(20).mean() for word, table in runs.items()}
+        healthy = late["healthy"]
+        assert healthy.loss < nothing - 1
+        assert healthy.cosine < 0.1
+        assert all(late[word].cosine > 0.9 for word in ("no negatives", "dead units"))
+        assert late["no negatives"].loss > nothing - 0.1
+        assert late["no negatives"].grad_norm > 0
+        assert late["dead units"].grad_norm < 1e-3 * healthy.grad_norm
+        assert runs["dead units"].cosine[39] < 0.2
+        assert runs["learning rate too large"].norm[10] > 100 * runs["healthy"].norm[10]
+        assert runs["initial weights too large"].norm[0] > 100 * runs["healthy"].norm[0]
+        assert late["initial weights too large"].cosine < 0.2
+        assert late["weight decay too strong"].norm < 0.3 * healthy.norm
+        assert late["weight decay too strong"].grad_norm > 3 * healthy.grad_norm
 
 
 def test_colleagues_stand_in_the_order_of_the_variant():

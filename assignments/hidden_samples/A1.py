@@ -1,4 +1,4 @@
-"""Hidden tests of assignment 1, a sample to start from: change the inputs, the numbers and the order in your own copy.
+"""Hidden tests of assignment 1, a sample to start from: in your own copy, change inputs and seeds and add to them.
 
 They use no function of the course's library: expected values come from autograd on PyTorch's own cosine, and the
 numbers of a student are drawn here again. ``TESTS`` lists, for each question, functions of the submission's variables
@@ -12,17 +12,20 @@ from itertools import permutations
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
-Z = ((3.0, 4.0), (6.0, 8.0), (1.5, 2.0), (4.0, 3.0), (5.0, 12.0), (2.5, 6.0), (12.0, 5.0), (8.0, 15.0))
-Z_PLUS = ((0.0, 2.0), (3.0, 0.0), (0.0, -4.0), (-6.0, 0.0), (0.0, 7.0))
-LONGER = (2.0, 3.0, 4.0, 5.0, 6.0)
-COLLEAGUES = tuple(permutations(("right", "norm held constant", "sum, not mean", "norm of the other view")))
+FINDINGS = ("right", "norm held constant", "sum, not mean", "norm of the other view")
+CHOICES = {  # what the notebook draws from too
+    "z": ((3.0, 4.0), (6.0, 8.0), (1.5, 2.0), (4.0, 3.0), (5.0, 12.0), (2.5, 6.0), (12.0, 5.0), (8.0, 15.0)),
+    "z_plus": ((0.0, 2.0), (3.0, 0.0), (0.0, -4.0), (-6.0, 0.0), (0.0, 7.0)),
+    "longer": (2.0, 3.0, 4.0, 5.0, 6.0),
+    "colleagues": tuple(permutations(FINDINGS)),
+}
 
 
-def own(env, name, choices):
+def own(env, name):
     """The number of the student whom the class list names."""
     student = os.environ.get("ASSIGNMENT_STUDENT_ID") or env["STUDENT_ID"]
     digest = hashlib.sha256(f"{student.strip().casefold()}/A1/{name}".encode()).hexdigest()
-    return choices[int(digest, 16) % len(choices)]
+    return CHOICES[name][int(digest, 16) % len(CHOICES[name])]
 
 
 def rows(count, dim, seed, lengths=(0.3, 3.0)):
@@ -61,7 +64,7 @@ def same(found, right, rtol=1e-6):
 
 def own_gradient(env):
     """The gradient of your pair, to three digits."""
-    z, z_plus = (torch.tensor([own(env, *item)], dtype=torch.float64) for item in (("z", Z), ("z_plus", Z_PLUS)))
+    z, z_plus = (torch.tensor([own(env, name)], dtype=torch.float64) for name in ("z", "z_plus"))
     same(env["grad_z"], by_autograd(cosine_loss, z, z_plus)[0], rtol=5e-3)
 
 
@@ -107,7 +110,7 @@ def longer_inside(env):
 
 def longer_from_the_start(env):
     """Start: what happens to gradient and turn."""
-    r = own(env, "longer", LONGER)
+    r = own(env, "longer")
     right = torch.tensor([1 / r, 1 / r**2], dtype=torch.float64)
     same([env["gradient_start"], env["turn_start"]], right, rtol=1e-2)
 
@@ -116,7 +119,7 @@ def colleague(word):
     """A test that the student has found one of the three culprits."""
 
     def found(env):
-        order = own(env, "colleagues", COLLEAGUES)
+        order = own(env, "colleagues")
         culprit = "ABCD"[order.index(word)]
         assert [letter for letter in "ABCD" if env["suspects"][letter] == word] == [culprit]
 
@@ -131,5 +134,5 @@ TESTS = {
     "q4": [(autograd_of_another_loss, 1)],
     "q5": [(nt_xent_of_another_batch, 1), (nt_xent_of_two_pairs, 1)],
     "q6": [(longer_inside, 1), (longer_from_the_start, 1)],
-    "q7": [(colleague(word), 1) for word in COLLEAGUES[0][1:]],
+    "q7": [(colleague(word), 1) for word in FINDINGS[1:]],
 }

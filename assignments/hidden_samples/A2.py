@@ -1,4 +1,4 @@
-"""Hidden tests of assignment 2, a sample to start from: change the inputs, the numbers and the order in your own copy.
+"""Hidden tests of assignment 2, a sample to start from: in your own copy, change inputs and seeds and add to them.
 
 They use no function of the course's library: pairs are moved by autograd and ``torch.optim``, and the numbers of a
 student are drawn here again. ``TESTS`` lists, for each question, functions of the submission's variables with their
@@ -12,7 +12,7 @@ import os
 import torch
 from torch.nn.functional import cosine_similarity, normalize
 
-CHOICES = {
+CHOICES = {  # what the notebook draws from too
     "norm": (2.0, 3.0, 4.0, 5.0),
     "grad": (3.0, 5.0, 8.0, 10.0),
     "lr": (0.4, 0.5, 0.8),

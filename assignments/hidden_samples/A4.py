@@ -1,4 +1,4 @@
-"""Hidden tests of assignment 4, a sample to start from: change the inputs, the numbers and the order in your own copy.
+"""Hidden tests of assignment 4, a sample to start from: in your own copy, change inputs and seeds and add to them.
 
 They use no function of the course's library; the numbers of a student are drawn here again. ``TESTS`` lists, for each
 question, functions of the submission's variables with their points; the first line of a docstring is what the
@@ -22,6 +22,7 @@ FAULTS = (
     "weight decay too strong",
     "dead units",
 )
+# What the notebook draws from too
 CHOICES = {"pairs": (64, 96, 128), "sicknesses": tuple(permutations(FAULTS))}
 
 

@@ -1,4 +1,4 @@
-"""Hidden tests of assignment 5, a sample to start from: change the inputs, the numbers and the order in your own copy.
+"""Hidden tests of assignment 5, a sample to start from: in your own copy, change inputs and seeds and add to them.
 
 They use no function of the course's library: areas come from scikit-learn, the recorded table is read from the
 checkout, and the numbers of a student are drawn here again. ``TESTS`` lists, for each question, functions of the
@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+# What the notebook draws from too
 CHOICES = {"lr": (0.03, 0.1, 0.3, 1.0), "seeds": tuple(combinations(range(8), 6))}
 
 

@@ -23,10 +23,11 @@ from normlib.checks._interventions import cut, grad_scale, matched_rates, measur
 from normlib.checks._sick_runs import sick_runs
 from normlib.checks._steps import count_steps, doubling_steps, hand_step, noisy_step, predicted_steps, sgd_step
 from normlib.checks._tracking import collapsed_loss, first_alarm, mean_cosine, norm_log
-from normlib.checks._variants import variant
+from normlib.checks._variants import Numbers, variant
 from normlib.checks._verdicts import Verdict, first_wrong, judge, outcome
 
 __all__ = [
+    "Numbers",
     "Verdict",
     "auroc",
     "autograd_gradient",

@@ -13,7 +13,7 @@ def auroc(answer: Callable) -> Verdict:
     """``auroc(score, correct)``: probability that a correct sample scores above a wrong one, ties counting half.
 
     >>> auroc(lambda score, correct: score[correct].mean())
-    ✗ not right, and no mistake that we know: got 1.79, expected 0.666667
+    ✗ not right, and no mistake that we know: got 1.91818, expected 0.836364
     """
     score, correct = _samples(ties=False)
     tied, correct_tied = _samples(ties=True)
@@ -84,9 +84,10 @@ def selective_accuracy(answer: Callable) -> Verdict:
     """``selective_accuracy(score, correct, coverage)``: accuracy among the best-scored share of the samples.
 
     >>> selective_accuracy(lambda score, correct, coverage: correct[: round(coverage * len(score))].mean())
-    ✗ coverage 0.5: not right, and no mistake that we know: got 0.625, expected 0.75
+    ✗ coverage 0.5: not right, and no mistake that we know: got 0.625, expected 0.875
     """
     score, correct = _samples(ties=False)
+    score = score**3  # far from uniform
     order = np.argsort(-score)
 
     def verdicts():
@@ -118,10 +119,10 @@ def within_class_auroc(answer: Callable) -> Verdict:
     """``within_class_auroc(score, correct, label)``: the same probability, over pairs of one and the same class.
 
     >>> within_class_auroc(lambda score, correct, label: 0.4)
-    ✗ not right, and no mistake that we know: got 0.4, expected 0.705882
+    ✗ not right, and no mistake that we know: got 0.4, expected 0.764706
     """
     score, correct = _samples(ties=False)
-    label = np.array([2, 2, 0, 1, 0, 0, 1, 2, 2, 1, 0, 2, 1, 1, 1, 3])
+    label = np.array([2, 1, 1, 0, 0, 0, 0, 0, 0, 2, 2, 1, 1, 2, 1, 3])
     groups = [(score[label == c], correct[label == c]) for c in range(4)]
     wins, sizes = zip(*((_wins(s, g)[0], g.sum() * (~g).sum()) for s, g in groups), strict=True)
     wins, sizes = np.array(wins), np.array(sizes)
@@ -153,7 +154,7 @@ def within_class_auroc(answer: Callable) -> Verdict:
 def _samples(*, ties: bool) -> tuple[np.ndarray, np.ndarray]:
     """Scores of 16 samples, and whether each is correct."""
     score = np.array([3.1, 0.4, 2.2, 1.9, 0.8, 2.7, 1.1, 0.9, 1.5, 2.9, 0.2, 1.3, 0.6, 2.4, 1.7, 2.0])
-    correct = np.array([1, 0, 1, 1, 1, 0, 1, 0, 0, 1, 1, 1, 0, 1, 0, 1], dtype=bool)
+    correct = np.array([1, 0, 1, 0, 0, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1], dtype=bool)
     return (np.round(score), correct) if ties else (score, correct)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from normlib import interventions, losses
 from normlib.checks._variants import variant
-from normlib.checks._verdicts import Verdict, first_wrong, judge, outcome, rows
+from normlib.checks._verdicts import NOT_ANSWERED, Verdict, first_wrong, judge, outcome, rows
 
 
 def grad_scale(answer: Callable) -> Verdict:
@@ -72,6 +71,8 @@ def matched_rates(sgd: tuple[float, float], adamw: tuple[float, float], student_
 
     def verdicts() -> Iterator[Verdict]:
         for name, pair, power in (("SGD", sgd, 2), ("AdamW", adamw, 1)):
+            if pair is ...:
+                yield Verdict(False, NOT_ANSWERED)
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 yield Verdict(False, f"{name}: expected (learning rate, decay), got {pair!r}")
             for what, found, exponent, start in (
@@ -112,10 +113,10 @@ def measure_cut(answer: Callable) -> Verdict:
         return Verdict(False, "the model has changed: cut a copy (copy.deepcopy), and measure on copies")
     short = interventions.cut_initialization(copy.deepcopy(model), c)
     right, wrong_mode = _factors(model, short, x), _factors(model, short, x, train=False)
-    with_diagonal, of_mean = _factors(model, short, x, diagonal=True), _factors(model, short, x, norm_of_mean=True)
-    unknown = f"norm factor: not right, and no mistake that we know: got {_first(found)}, expected {right[0]:.4g}"
-    if isinstance(found, Tensor) and found.shape == (2,) and torch.isclose(found[0], right[0]):
-        unknown = f"spread factor: not right, and no mistake that we know: got {found[1]:.4g}, expected {right[1]:.4g}"
+    unknown = ""
+    if isinstance(found, Tensor) and found.shape == (2,):
+        what, k = ("spread", 1) if torch.isclose(found[0].double(), right[0]) else ("norm", 0)
+        unknown = f"{what} factor: not right, and no mistake that we know: got {found[k]:.4g}, expected {right[k]:.4g}"
     return judge(
         found,
         right,
@@ -123,8 +124,7 @@ def measure_cut(answer: Callable) -> Verdict:
             "measured in eval mode: BatchNorm then uses statistics that no batch has set": wrong_mode,
             "after over before: by which factor does it shrink?": 1 / right,
             "both factors are exchanged": right.flip(0),
-            "an input is no pair with itself: leave out the diagonal of the cosines": with_diagonal,
-            "the mean of the norms, not the norm of the mean": of_mean,
+            "the mean of the norms, not the norm of the mean": _factors(model, short, x, norm_of_mean=True),
         },
         praise="right, and the model is as it was",
         unknown=unknown,
@@ -136,9 +136,10 @@ def _grad_scale_verdicts(answer: Callable, z: Tensor, upstream: Tensor) -> Itera
     for power in (2.0, 0.0):
         leaf = z.clone().requires_grad_()
         found = outcome(answer, leaf, power)
-        if isinstance(found, Tensor) and not found.requires_grad:
-            yield Verdict(False, "no gradient comes through: the result is detached from z")
         yield judge(found, z, unknown="forwards: z must come out as it went in; only its gradient is to be scaled")
+        yield Verdict(
+            getattr(found, "requires_grad", False), "no gradient comes through: the result is detached from z"
+        )
         yield judge(
             outcome(lambda out, grad, leaf=leaf: torch.autograd.grad(out, leaf, grad)[0], found, upstream),
             upstream * norm**power,
@@ -174,29 +175,18 @@ def _small_network() -> nn.Sequential:
 
 
 def _factors(
-    model: nn.Module,
-    short: nn.Module,
-    x: Tensor,
-    *,
-    train: bool = True,
-    diagonal: bool = False,
-    norm_of_mean: bool = False,
+    model: nn.Module, short: nn.Module, x: Tensor, *, train: bool = True, norm_of_mean: bool = False
 ) -> Tensor:
     """Norm and spread before, over norm and spread after."""
     measured = []
     for network in (model, short):
         with torch.no_grad():
             z = copy.deepcopy(network).train(train)(x)
-        cosines, n = losses.unit(z) @ losses.unit(z).T, len(z)
-        mean = cosines.mean() if diagonal else (cosines.sum() - n) / (n * (n - 1))
+        cosines = losses.unit(z) @ losses.unit(z).T
         norm = z.mean(dim=0).norm() if norm_of_mean else z.norm(dim=1).mean()
-        measured.append(torch.stack([norm, 1 - mean]))
+        measured.append(torch.stack([norm, 1 - cosines.mean()]))  # the diagonal cancels in the factor
     return measured[0] / measured[1]
 
 
 def _norm(z: Tensor) -> Tensor:
     return z.norm(dim=1, keepdim=True)
-
-
-def _first(found: Any) -> str:
-    return f"{found[0]:.4g}" if isinstance(found, Tensor) and found.numel() else "nothing"

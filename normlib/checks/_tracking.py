@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ def first_alarm(answer: Callable) -> Verdict:
         ("patience 3", (values, 0.0, 4.0, 3), 4, {1: "One step out of bounds is no alarm", 6: "Tell where it began"}),
         ("patience 1", (values, 0.0, 4.0, 1), 1, {}),
         ("values equal to a bound", ([4.0, 0.0], 0.0, 4.0, 1), None, {0: "A bound itself is allowed"}),
-        ("values below the lower bound", ([1.0, -1.0, -1.0], 0.0, 4.0, 2), 1, {None: "Both bounds count"}),
+        ("values below the lower bound", ([1.0, -1.0, -1.0, 1.0], 0.0, 4.0, 2), 1, {None: "Both bounds count"}),
         ("a streak at the end", ([1.0, 1.0, 9.0, 9.0], 0.0, 4.0, 2), 2, {None: "The last step counts too"}),
         ("a streak that is too short", ([1.0, 9.0, 1.0, 9.0], 0.0, 4.0, 2), None, {}),
         ("NaN", (nan, 0.0, 4.0, 2), 1, {None: "NaN is neither above nor below: ask whether it is inside"}),
@@ -101,10 +102,10 @@ def first_alarm(answer: Callable) -> Verdict:
             found = _value(answer, arguments)
             if isinstance(found, Verdict):
                 yield found
-            same = found is None if right is None else found == right and not isinstance(found, bool)
-            remark = remarks.get(found, "") if isinstance(found, int | None) else ""
-            text = f"{name}: expected {right}, got {found}. {remark}".removesuffix(". ")
-            yield Verdict(bool(same), "right, NaN included" if same else text)
+            if not isinstance(found, Integral | None):
+                yield Verdict(False, f"{name}: expected a step, a whole number, or None; got {found!r}")
+            text = f"{name}: expected {right}, got {found}. {remarks.get(found, '')}".removesuffix(". ")
+            yield Verdict(found == right, "right, NaN included" if found == right else text)
 
     return first_wrong(verdicts())
 

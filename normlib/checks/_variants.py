@@ -36,9 +36,9 @@ CHOICES: dict[str, dict[str, Any]] = {
         "momentum": (0.6, 0.8, 0.9),
     },
     "A3": {
-        "c": (2.0, 3.0, 5.0, 10.0),
+        "c": (2.0, 3.0, 4.0, 5.0),
         "layers": (3, 4, 5),
-        "lr": (0.01, 0.02, 0.05),
+        "lr": (0.001, 0.002, 0.005),
         "decay": (1e-4, 5e-4, 1e-3),
         "power": (0.5, 1.0, 1.5),
         "short": (0.5, 0.8, 2.0),
@@ -56,7 +56,15 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
-def variant(student_id: str, assignment: str) -> SimpleNamespace:
+class Numbers(SimpleNamespace):
+    """The numbers of one student, an attribute each.
+
+    >>> Numbers(lr=0.1).lr
+    0.1
+    """
+
+
+def variant(student_id: str, assignment: str) -> Numbers:
     """The numbers of a student in an assignment: the same for the same id, whatever its case and outer blanks.
 
     Number ``name`` is the entry of its list of choices at position SHA-256 of ``"id/assignment/name"``, modulo the
@@ -67,7 +75,7 @@ def variant(student_id: str, assignment: str) -> SimpleNamespace:
         assignment: ``"A1"`` to ``"A5"``.
 
     Returns:
-        A namespace with one attribute per number.
+        One attribute per number.
 
     Raises:
         ValueError: The id is no text or empty, or there is no such assignment.
@@ -81,7 +89,7 @@ def variant(student_id: str, assignment: str) -> SimpleNamespace:
         raise ValueError(f"STUDENT_ID must be your id on the class list, in quotes; got {student_id!r}")
     if assignment not in CHOICES:
         raise ValueError(f"assignment must be one of {', '.join(CHOICES)}, got {assignment!r}")
-    return SimpleNamespace(
+    return Numbers(
         **{
             name: choices[_draw(student_id, assignment, name, len(choices))]
             for name, choices in CHOICES[assignment].items()

@@ -15,6 +15,7 @@ import nbformat
 import pytest
 
 from normlib import checks
+from normlib.checks import _variants
 
 ROOT = Path(__file__).parents[2]
 MASTERS = sorted((ROOT / "assignments").glob("A*.ipynb"))
@@ -36,13 +37,17 @@ def master(name: str) -> nbformat.NotebookNode:
 
 
 @cache
-def hidden(name: str) -> dict:
-    """Question to hidden tests with their points."""
+def hidden_module(name: str):
     path = ROOT / "assignments/hidden_samples" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"hidden_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.TESTS
+    return module
+
+
+def hidden(name: str) -> dict:
+    """Question to hidden tests with their points."""
+    return hidden_module(name).TESTS
 
 
 def blocks(name: str) -> list[tuple[str, str, nbformat.NotebookNode]]:
@@ -182,6 +187,8 @@ def test_points_are_those_in_the_headings_and_half_of_the_code_points_are_hidden
 def test_hidden_tests_use_no_function_of_the_library_and_say_what_they_test(name):
     source = (ROOT / "assignments/hidden_samples" / f"{name}.py").read_text(encoding="utf-8")
     assert "normlib" not in source
+    drawn = hidden_module(name).CHOICES
+    assert drawn == {key: _variants.CHOICES[name][key] for key in drawn}
     assert all(test.__doc__ for tests in hidden(name).values() for test, _ in tests)
 
 
@@ -232,11 +239,18 @@ def test_every_assignment_has_three_wrong_solutions():
 
 
 def test_a_students_numbers_are_drawn_as_documented():
-    from normlib.checks._variants import CHOICES
-
-    for assignment, numbers in CHOICES.items():
+    for assignment, numbers in _variants.CHOICES.items():
         drawn = vars(checks.variant(" Some-One", assignment))
         for key, choices in numbers.items():
             digest = hashlib.sha256(f"some-one/{assignment}/{key}".encode()).hexdigest()
             assert drawn[key] == choices[int(digest, 16) % len(choices)]
     assert os.environ.get("ASSIGNMENT_STUDENT_ID") is None
+
+
+def test_the_overview_has_the_points_of_every_assignment(name):
+    overview = (ROOT / "assignments/README.md").read_text(encoding="utf-8")
+    concealed = sum(worth for cases in hidden(name).values() for _, worth in cases)
+    code, text = sum(possible(name).values()), sum(manual(name).values())
+    (minutes,) = re.findall(r"\*\*Time\*\* about (\d+) minutes", master(name).cells[1].source)
+    row = rf"^\| {name} [\w ]+\| [\d, ]+ \| {minutes} \| {code:g} \+ {text:g} \| {concealed:g} \|$"
+    assert re.search(row, overview, re.MULTILINE), row
