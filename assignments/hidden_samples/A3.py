@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn.functional import cosine_similarity
 
 CHOICES = {  # what the notebook draws from too
-    "c": (2.0, 3.0, 5.0, 10.0),
+    "c": (2.0, 3.0, 4.0, 5.0),
     "layers": (3, 4, 5),
-    "lr": (0.01, 0.02, 0.05),
+    "lr": (0.001, 0.002, 0.005),
     "decay": (1e-4, 5e-4, 1e-3),
     "power": (0.5, 1.0, 1.5),
     "short": (0.5, 0.8, 2.0),

@@ -5,6 +5,7 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
@@ -39,25 +40,55 @@ def watch(process: subprocess.Popen, limits: Limits, stopped: threading.Event) -
     """Wait for the end, the submission's or that of a limit's patience; returns which limit it was, and CPU seconds."""
     began, cpu_seconds, root = time.monotonic(), 0.0, psutil.Process(process.pid)
     while process.poll() is None:
-        threads, memory, cpu = 0, 0, 0.0
-        with contextlib.suppress(psutil.Error):
-            for each in (root, *root.children(recursive=True)):
-                with contextlib.suppress(psutil.Error):
-                    threads += each.num_threads()
-                    memory += each.memory_info().rss
-                    cpu += sum(each.cpu_times()[:2])
-        cpu_seconds = max(cpu_seconds, cpu)
-        if threads >= 0.9 * limits.processes:
-            return ("too many processes", f"{limits.processes} processes and threads are allowed"), cpu_seconds
-        if memory > limits.memory_gib * GIB:
-            return ("out of memory", f"{limits.memory_gib:g} GiB are allowed"), cpu_seconds
-        if time.monotonic() - began > limits.wall_seconds:
-            return ("timed out", f"{limits.wall_seconds:g} s are allowed"), cpu_seconds
+        running = _with_children(root)
+        cpu_seconds = max(cpu_seconds, sum(_read(each, lambda of: sum(of.cpu_times()[:2])) for each in running))
+        if broken := _broken(running, limits, time.monotonic() - began):
+            return broken, cpu_seconds
         if stopped.is_set():
             return ("stopped", "grading was interrupted"), cpu_seconds
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(SAMPLED_EVERY)
     return None, cpu_seconds
+
+
+def _broken(running: list[psutil.Process], limits: Limits, seconds: float) -> tuple[str, str] | None:
+    """The limit that these processes are beyond, if any: the name of the result, and what is allowed."""
+    if sum(_read(each, psutil.Process.num_threads) for each in running) >= 0.9 * limits.processes:
+        return "too many processes", f"{limits.processes} processes and threads are allowed"
+    most = limits.memory_gib * GIB
+    if sum(map(_resident, running)) > most and sum(map(_proportional, running)) > most:
+        return "out of memory", f"{limits.memory_gib:g} GiB are allowed"
+    if seconds > limits.wall_seconds:
+        return "timed out", f"{limits.wall_seconds:g} s are allowed"
+    return None
+
+
+def _with_children(root: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _read(process: psutil.Process, number: Callable[[psutil.Process], float]) -> float:
+    """A number of a process; 0 where it has ended meanwhile."""
+    try:
+        return number(process)
+    except psutil.Error:
+        return 0
+
+
+def _resident(process: psutil.Process) -> float:
+    """Bytes in memory; those that forks share are counted for each."""
+    return _read(process, lambda of: of.memory_info().rss)
+
+
+def _proportional(process: psutil.Process) -> float:
+    """Bytes in memory, those that forks share in parts; slow to find, and not known on every system."""
+    try:
+        return process.memory_full_info().pss
+    except (psutil.Error, AttributeError):
+        return _resident(process)
 
 
 def end(process: subprocess.Popen, token: str) -> None:
@@ -83,8 +114,8 @@ def _carries(process: psutil.Process, token: str) -> bool:
 
 def threads_of_this_user() -> int:
     """Processes and threads that count against this user's limit before a submission has started."""
-    count = 0
-    for each in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            count += each.num_threads() if each.uids().real == os.getuid() else 0
-    return count
+
+    def threads(process: psutil.Process) -> int:
+        return process.num_threads() if process.uids().real == os.getuid() else 0
+
+    return sum(_read(each, threads) for each in psutil.process_iter())
