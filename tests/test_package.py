@@ -52,7 +52,7 @@ ALLOWED = {
         "_score_tables",
         "_selective",
     },
-    "data": {"_cifar10", "_data_variants", "_image_files"},
+    "data": {"_cifar10", "_data_variants", "_human_labels", "_human_votes", "_image_files"},
     "evaluation": {"_rows", "data"},
     "explorables": {"gradients", "plotting"},
     "gradients": {"_rows", "_steps"},
