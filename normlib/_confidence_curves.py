@@ -110,10 +110,10 @@ def trend(
 
     drawn = curve(table, outcome, score, bins=bins, by=by, resamples=_resampling.FEWEST).dropna(subset="value")
     over_samples = correlation(table, outcome, {score: +1}, method="kendall").iloc[0]
-    of_bins = stats.kendalltau(drawn["bin"], drawn["value"])
+    tau, p_value = stats.kendalltau(drawn["bin"], drawn["value"]) if len(drawn) > 1 else (np.nan, np.nan)
     of_samples = stats.kendalltau(outcome_of(table, score), outcome_of(table, outcome))
     rows = [
-        ("bins", of_bins.statistic, np.nan, np.nan, of_bins.pvalue, len(drawn)),
+        ("bins", tau, np.nan, np.nan, p_value, len(drawn)),
         ("samples", *over_samples[["value", "low", "high"]], of_samples.pvalue, len(table)),
     ]
     return pd.DataFrame(rows, columns=["over", "value", "low", "high", "p_value", "count"])

@@ -48,7 +48,10 @@ class Source:
 def arrays(content: bytes) -> dict[str, np.ndarray]:
     """The arrays of a file, by name; a single array is named ``""``. Nothing is unpickled."""
     loaded = np.load(io.BytesIO(content), allow_pickle=False)
-    return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    found = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    if not all(isinstance(values, np.ndarray) for values in found.values()):
+        raise ValueError("an archive of other things than arrays")
+    return found
 
 
 def digest(content: bytes) -> str:
