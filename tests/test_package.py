@@ -75,6 +75,7 @@ ALLOWED = {
     },
     "recipes": {"_optimizers", "_rows", "_train_config", "augment", "data", "interventions", "losses", "models"},
     "records": {
+        "_cifar_controls",
         "_cifar_runs",
         "_digits_runs",
         "_experiments",
@@ -83,6 +84,7 @@ ALLOWED = {
         "_recorded",
         "_samples",
         "augment",
+        "confidence",
         "data",
         "evaluation",
         "gradients",
