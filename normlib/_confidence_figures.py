@@ -30,9 +30,7 @@ def confidence_curve(
     label: str = "",
     **line,
 ) -> Axes:
-    """Mean outcome against a score, bin by bin, in a band of 95 % bootstrap intervals.
-
-    It draws :func:`normlib.confidence.curve`.
+    """Mean outcome against a score, bin by bin, in a band of 95 % bootstrap intervals: :func:`normlib.confidence.curve` drawn.
 
     Args:
         ax: Axes to draw on.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from normlib import _cifar_controls, _cifar_runs, _digits_runs, _law_runs, data, recipes
+from normlib import _cifar_runs, _digits_runs, _law_runs, data
 from normlib._recorded import Job, Tables
 from normlib.training import TrainConfig
 
@@ -127,23 +127,6 @@ def _on_cifar(edition: str) -> dict[str, Experiment]:
     }
 
 
-_CONTROLS = {
-    name: Experiment(
-        *entry,
-        run=run,
-        images=lambda settings: recipes.load_once(settings["data"], "train"),
-        jobs=jobs,
-        configuration=lambda settings, job: {},
-        work=None,
-    )
-    for (name, entry), run, jobs in zip(
-        _cifar_controls.experiments().items(),
-        (_cifar_controls.run_untrained, _cifar_controls.run_human),
-        (_cifar_controls.untrained_jobs, _one_run),
-        strict=True,
-    )
-}
-
 _LAWS = {
     "laws": Experiment(
         question="Do the laws of the course hold, measured again on free points and small networks?",
@@ -157,4 +140,4 @@ _LAWS = {
     )
 }
 
-EXPERIMENTS: dict[str, Experiment] = _DIGITS | _LAWS | _on_cifar("gpu") | _on_cifar("cpu") | _CONTROLS
+EXPERIMENTS: dict[str, Experiment] = _DIGITS | _LAWS | _on_cifar("gpu") | _on_cifar("cpu")

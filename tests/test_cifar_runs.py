@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from normlib import _cifar_controls, _cifar_runs, _recorded, data, recipes, records
+from normlib import _cifar_runs, _recorded, data, recipes, records
 
-NAMES = [*_cifar_runs.experiments("gpu"), *_cifar_runs.experiments("cpu")]
+NAMES = [name for name in records.EXPERIMENTS if name.startswith("cifar10")]
 
 
 def photographs(n, seed):
@@ -173,31 +173,3 @@ def test_smoke_runs_of_every_experiment_leave_its_tables(name, monkeypatch):
     assert {"steps", "epochs", "norms"} <= tables.keys()
     assert ("samples" in tables) == (records.EXPERIMENTS[name].settings["samples"] != "none")
     assert tables["epochs"].groupby(["condition", "lr", "seed"])["loss"].count().eq(2).all()
-
-
-def test_untrained_networks_are_scored_as_trained_ones_are(made_up, tmp_path):
-    settings = small("cifar10-untrained-cpu")
-    samples = [
-        _cifar_controls.run_untrained(settings, job, tmp_path)["samples"]
-        for job in _cifar_controls.untrained_jobs(settings)[:2]
-    ]
-    assert samples[0]["split"].value_counts().to_dict() == {"train": 400, "test": 100, "blur 1": 20, "blur 5": 20}
-    assert samples[1]["split"].value_counts().to_dict() == {"test": 100, "blur 1": 20, "blur 5": 20}
-    first, second = (table.query("split == 'test'")["norm_projector"].to_numpy() for table in samples)
-    assert (first != second).mean() > 0.9  # another seed, another network
-
-
-def test_what_people_saw_is_recorded_as_averages_only():
-    tables = records.smoke("cifar10-human-labels-cpu")
-    assert set(tables) == {"curves", "correlations"}
-    assert (tables["curves"]["count"] >= 500).all()
-    assert not {"index", "label"} & {name for table in tables.values() for name in table}
-    assert set(tables["curves"]["source"]) == {"CIFAR-10H", "CIFAR-10N"}
-    correlations = tables["correlations"]
-    keys = ["source", "condition", "seed", "score", "method", "within"]
-    assert not correlations.duplicated(keys).any()
-    assert correlations["value"].abs().max() < 0.2  # these votes were drawn at random
-
-
-def test_a_tiny_control_leaves_its_table():
-    assert set(records.smoke("cifar10-untrained-cpu")["samples"]["split"]) == {"train", "test", "blur 3"}

@@ -75,7 +75,6 @@ ALLOWED = {
     },
     "recipes": {"_optimizers", "_rows", "_train_config", "augment", "data", "interventions", "losses", "models"},
     "records": {
-        "_cifar_controls",
         "_cifar_runs",
         "_digits_runs",
         "_experiments",
@@ -84,7 +83,6 @@ ALLOWED = {
         "_recorded",
         "_samples",
         "augment",
-        "confidence",
         "data",
         "evaluation",
         "gradients",
