@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from normlib import _cifar_runs, _digits_runs, data
+from normlib import _cifar_runs, _confidence_runs, _digits_runs, data
 from normlib._recorded import Job, Tables
 from normlib.training import TrainConfig
 
@@ -117,6 +117,17 @@ _DIGITS = {
     ),
 }
 
+_CONFIDENCE = {
+    "digits-held-out": Experiment(
+        question="Which scores tell digits that SimCLR never saw from those it has seen, before and after training?",
+        settings={"classes": 10, "seeds": 10, "lr": 0.2, "epochs": 50, "batch_size": 128, "width": 16, "k": 20},
+        smoke={"classes": 3, "seeds": 1, "epochs": 3, "width": 4},
+        run=lambda settings, job, folder: _confidence_runs.run_held_out(settings, folder),
+        images=lambda settings: data.digits(),
+        work=_confidence_runs.held_out_work,
+    ),
+}
+
 
 def _on_cifar(edition: str) -> dict[str, Experiment]:
     runs = _cifar_runs
@@ -126,4 +137,4 @@ def _on_cifar(edition: str) -> dict[str, Experiment]:
     }
 
 
-EXPERIMENTS: dict[str, Experiment] = _DIGITS | _on_cifar("gpu") | _on_cifar("cpu")
+EXPERIMENTS: dict[str, Experiment] = _DIGITS | _CONFIDENCE | _on_cifar("gpu") | _on_cifar("cpu")
