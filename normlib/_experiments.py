@@ -120,7 +120,7 @@ _DIGITS = {
 _CONFIDENCE = {
     "digits-held-out": Experiment(
         question="Which scores tell digits that SimCLR never saw from those it has seen, before and after training?",
-        settings={"classes": 10, "seeds": 10, "lr": 0.2, "epochs": 50, "batch_size": 128, "width": 16, "k": 20},
+        settings={"classes": 10, "seeds": 10, "lr": 0.05, "epochs": 50, "batch_size": 128, "width": 16, "k": 20},
         smoke={"classes": 3, "seeds": 1, "epochs": 3, "width": 4},
         run=lambda settings, job, folder: _confidence_runs.run_held_out(settings, folder),
         images=lambda settings: data.digits(),
