@@ -30,7 +30,9 @@ def confidence_curve(
     label: str = "",
     **line,
 ) -> Axes:
-    """Mean outcome against a score, bin by bin, in a band of 95 % bootstrap intervals: :func:`normlib.confidence.curve` drawn.
+    """Mean outcome against a score, bin by bin, in a band of 95 % bootstrap intervals.
+
+    It draws :func:`normlib.confidence.curve`.
 
     Args:
         ax: Axes to draw on.
