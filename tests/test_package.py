@@ -75,6 +75,7 @@ ALLOWED = {
     },
     "recipes": {"_optimizers", "_rows", "_train_config", "augment", "data", "interventions", "losses", "models"},
     "records": {
+        "_batches",
         "_cifar_runs",
         "_collapse",
         "_confidence_runs",
@@ -85,6 +86,7 @@ ALLOWED = {
         "_law_networks",
         "_law_runs",
         "_recorded",
+        "_rows",
         "_samples",
         "_sick_runs",
         "augment",
