@@ -122,7 +122,7 @@ def reliability(
         ax: Axes to draw on.
         table: One row for each sample of one run.
         correct: True or false: a column such as ``"knn_correct"``, or values row by row.
-        score: One of :data:`normlib.confidence.SCORES`.
+        score: One of ``normlib.confidence.SCORES``.
         bins, seed: As in :func:`normlib.confidence.calibrate`.
         label: Legend entry; the calibration error is put behind it.
 
