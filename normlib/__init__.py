@@ -16,6 +16,7 @@ __all__ = [
     "checks",
     "claims",
     "cli",
+    "confidence",
     "data",
     "evaluation",
     "explorables",

@@ -20,6 +20,7 @@ from normlib import _recorded, runtime
 from normlib._digits_runs import DIGITS_LAYERS, digits_simclr
 from normlib._experiments import EXPERIMENTS, Experiment
 from normlib._recorded import Job, Tables
+from normlib._samples import sample_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ __all__ = [
     "provenance",
     "record",
     "reproduce",
+    "sample_table",
     "smoke",
 ]
 
