@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = [
     "augment",
     "checks",
+    "claims",
     "cli",
     "data",
     "evaluation",

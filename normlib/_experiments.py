@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from normlib import _cifar_runs, _digits_runs, data
+from normlib import _cifar_runs, _digits_runs, _law_runs, data
 from normlib._recorded import Job, Tables
 from normlib.training import TrainConfig
 
@@ -40,7 +40,8 @@ class Experiment:
         images: Gives the data for some settings, for their fingerprint.
         jobs: Takes the settings, returns the runs, each with what tells it from the others.
         configuration: Takes the settings and a job, returns the training settings that ``settings`` does not name.
-        work: Takes the settings, returns the recipe, the number of runs, and the pairs that they train on in all.
+        work: Takes the settings, returns the recipe, the number of runs, and the pairs that they train on in all; None
+            for an experiment that trains no recipe.
     """
 
     question: str
@@ -50,7 +51,7 @@ class Experiment:
     images: Callable[[dict[str, Any]], data.ImageSet]
     jobs: Callable[[dict[str, Any]], list[Job]] = _one_run
     configuration: Callable[[dict[str, Any], Job], dict[str, Any]] = _digits_configuration
-    work: Callable[[dict[str, Any]], tuple[str, int, int]] = _digits_work
+    work: Callable[[dict[str, Any]], tuple[str, int, int]] | None = _digits_work
 
 
 _DIGITS = {
@@ -126,4 +127,17 @@ def _on_cifar(edition: str) -> dict[str, Experiment]:
     }
 
 
-EXPERIMENTS: dict[str, Experiment] = _DIGITS | _on_cifar("gpu") | _on_cifar("cpu")
+_LAWS = {
+    "laws": Experiment(
+        question="Do the laws of the course hold, measured again on free points and small networks?",
+        settings={"seeds": 20, "mixture_size": 2000, "mixture_epochs": 100},
+        smoke={"seeds": 2, "mixture_size": 200, "mixture_epochs": 2},
+        run=_law_runs.run,
+        images=lambda settings: data.digits(),
+        jobs=_law_runs.jobs,
+        configuration=lambda settings, job: {},
+        work=None,
+    )
+}
+
+EXPERIMENTS: dict[str, Experiment] = _DIGITS | _LAWS | _on_cifar("gpu") | _on_cifar("cpu")
