@@ -14,7 +14,9 @@ __version__ = "0.1.0"
 __all__ = [
     "augment",
     "checks",
+    "claims",
     "cli",
+    "confidence",
     "data",
     "evaluation",
     "explorables",

@@ -66,7 +66,7 @@ def run_job(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
     tables = _tables(trained.history, every, diverged=False) | {"norms": norms}
     if settings["samples"] != "none":
         with_bank = settings["samples"] == "all" and job["seed"] == 0
-        tables["samples"] = _samples(settings, recipe, trained.model, images, with_bank)
+        tables["samples"] = samples(settings, recipe, trained.model, images, with_bank)
     return tables
 
 
@@ -150,7 +150,8 @@ def best_rate(name: str, condition: str) -> float:
     return best
 
 
-def _samples(settings: dict[str, Any], recipe: Recipe, model: SimCLR, bank: ImageSet, with_bank: bool) -> pd.DataFrame:
+def samples(settings: dict[str, Any], recipe: Recipe, model: SimCLR, bank: ImageSet, with_bank: bool) -> pd.DataFrame:
+    """The per-sample table of a network: test images, where wanted corrupted ones too, and the bank's own."""
     sets, test = recipe.test_sets(), recipe.test_images()
     if settings["samples"] == "all":
         few = test.subset(_spread(len(test), settings["corrupt"]["images"]))

@@ -42,10 +42,10 @@ def digits_simclr(*, width: int = 64, seed: int = 0, grad_scale: float = 0.0) ->
 def run_simclr(settings: dict[str, Any], folder: Path) -> Tables:
     """SimCLR on digits, each learning rate and seed: norms by step, progress by epoch, test images before and after."""
     jobs = [{"lr": lr, "seed": seed} for lr in settings["lrs"] for seed in range(settings["seeds"])]
-    return _run_each(jobs, partial(_run_simclr, settings), folder)
+    return run_each(jobs, partial(_run_simclr, settings), folder)
 
 
-def _run_each(jobs: list[Job], run: Callable[[Job], Tables], folder: Path) -> Tables:
+def run_each(jobs: list[Job], run: Callable[[Job], Tables], folder: Path) -> Tables:
     """The tables of all runs together; the folder keeps each as it ends, so that a later call goes on from there."""
     from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
 
@@ -127,7 +127,7 @@ def run_interventions(settings: dict[str, Any], folder: Path) -> Tables:
         for lr in settings["lrs"][name]
         for seed in range(settings["seeds"])
     ]
-    return _run_each(jobs, partial(_run_intervention, settings), folder)
+    return run_each(jobs, partial(_run_intervention, settings), folder)
 
 
 def _run_intervention(settings: dict[str, Any], job: Job) -> Tables:

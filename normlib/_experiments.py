@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from normlib import _cifar_runs, _digits_runs, data
+from normlib import _cifar_runs, _confidence_runs, _cut_runs, _digits_runs, _human_runs, _law_runs, _sick_runs, data
 from normlib._recorded import Job, Tables
 from normlib.training import TrainConfig
 
@@ -40,7 +40,8 @@ class Experiment:
         images: Gives the data for some settings, for their fingerprint.
         jobs: Takes the settings, returns the runs, each with what tells it from the others.
         configuration: Takes the settings and a job, returns the training settings that ``settings`` does not name.
-        work: Takes the settings, returns the recipe, the number of runs, and the pairs that they train on in all.
+        work: Takes the settings, returns the recipe, the number of runs, and the pairs that they train on in all; None
+            for an experiment that trains no recipe.
     """
 
     question: str
@@ -50,7 +51,7 @@ class Experiment:
     images: Callable[[dict[str, Any]], data.ImageSet]
     jobs: Callable[[dict[str, Any]], list[Job]] = _one_run
     configuration: Callable[[dict[str, Any], Job], dict[str, Any]] = _digits_configuration
-    work: Callable[[dict[str, Any]], tuple[str, int, int]] = _digits_work
+    work: Callable[[dict[str, Any]], tuple[str, int, int]] | None = _digits_work
 
 
 _DIGITS = {
@@ -115,6 +116,108 @@ _DIGITS = {
         run=lambda settings, job, folder: _digits_runs.run_interventions(settings, folder),
         images=lambda settings: data.digits(),
     ),
+    "digits-cuts": Experiment(
+        question="What does a cut do to the norms and to the first 100 steps, by depth, biases and BatchNorm?",
+        settings={
+            "depths": [2, 3, 4, 6],
+            "cuts": [0.5, 1.0, 2.0, 3.0, 4.0],
+            "lr": 0.02,
+            "seeds": 8,
+            "steps": 100,
+            "record_every": 4,
+            "batch_size": 128,
+        },
+        smoke={"depths": [2, 3], "seeds": 2, "steps": 4, "batch_size": 16},
+        run=lambda settings, job, folder: _cut_runs.run_cuts(settings, folder),
+        images=lambda settings: data.digits(),
+        configuration=lambda settings, job: {},
+        work=None,
+    ),
+}
+
+_CONFIDENCE = {
+    "digits-held-out": Experiment(
+        question="Which scores tell digits that SimCLR never saw from those it has seen, before and after training?",
+        settings={"classes": 10, "seeds": 10, "lr": 0.05, "epochs": 50, "batch_size": 128, "width": 16, "k": 20},
+        smoke={"classes": 3, "seeds": 2, "epochs": 3, "width": 4},
+        run=lambda settings, job, folder: _confidence_runs.run_held_out(settings, folder),
+        images=lambda settings: data.digits(),
+        work=_confidence_runs.held_out_work,
+    ),
+    "digits-rare": Experiment(
+        question="Does a class get shorter embeddings because it is rare?",
+        settings={
+            "classes": 10,
+            "seeds": 40,
+            "largest": 120,
+            "ratio": 1.5,
+            "lr": 0.05,
+            "epochs": 100,
+            "batch_size": 64,
+            "width": 16,
+        },
+        smoke={"seeds": 2, "epochs": 3, "width": 4},
+        run=lambda settings, job, folder: _confidence_runs.run_rare(settings, folder),
+        images=lambda settings: data.digits(),
+        work=_confidence_runs.rare_work,
+    ),
+    "digits-sick-runs": Experiment(
+        question="What do norms and their gradients look like while a training goes wrong?",
+        settings={
+            "healthy": _sick_runs.HEALTHY,
+            "ills": _sick_runs.ILLS,
+            "seeds": 5,
+            "steps": 300,
+            "track_every": 5,
+            "batch_size": 128,
+            "width": 16,
+        },
+        smoke={"seeds": 2, "steps": 10, "width": 4},
+        run=lambda settings, job, folder: _sick_runs.run(settings, folder),
+        images=lambda settings: data.digits(),
+        configuration=lambda settings, job: {"optimizer": "sgd", "momentum": 0.9, "temperature": 0.5},
+        work=_sick_runs.work,
+    ),
+}
+
+_CIFAR_CONTROLS = {
+    "cifar10-untrained-cpu": Experiment(
+        question="What do norms tell of CIFAR-10's images before the network is trained?",
+        settings={
+            "recipe": "cpu",
+            "change": {"data": "cifar10-jpeg"},
+            "seeds": 3,
+            "k": 200,
+            "samples": "all",
+            "corrupt": _cifar_runs.CORRUPTIONS,
+        },
+        smoke={
+            "recipe": "digits",
+            "change": {"data": "digits"},
+            "seeds": 1,
+            "k": 20,
+            "corrupt": {"kinds": ["blur"], "severities": [3], "images": 50},
+        },
+        run=_human_runs.run_untrained,
+        images=_cifar_runs.images,
+        jobs=_human_runs.untrained_jobs,
+        configuration=_human_runs.untrained_configuration,
+        work=lambda settings: ("cpu", settings["seeds"], 0),
+    ),
+    "cifar10-human-labels-cpu": Experiment(
+        question="Are images that people disagree about shorter, and do other scores tell them better?",
+        settings={
+            "samples": {"cifar10-interventions-cpu": "default", "cifar10-untrained-cpu": "untrained"},
+            "bins": 10,
+            "resamples": 1000,
+            "change": {"data": "cifar10-jpeg"},
+        },
+        smoke={"samples": {}, "resamples": 100, "change": {"data": "digits"}},
+        run=_human_runs.run_human_labels,
+        images=_cifar_runs.images,
+        configuration=lambda settings, job: {},
+        work=lambda settings: ("cpu", 1, 0),
+    ),
 }
 
 
@@ -126,4 +229,19 @@ def _on_cifar(edition: str) -> dict[str, Experiment]:
     }
 
 
-EXPERIMENTS: dict[str, Experiment] = _DIGITS | _on_cifar("gpu") | _on_cifar("cpu")
+_LAWS = {
+    "laws": Experiment(
+        question="Do the laws of the course hold, measured again on free points and small networks?",
+        settings={"seeds": 20, "mixture_size": 2000, "mixture_epochs": 100},
+        smoke={"seeds": 2, "mixture_size": 200, "mixture_epochs": 2},
+        run=_law_runs.run,
+        images=lambda settings: data.digits(),
+        jobs=_law_runs.jobs,
+        configuration=lambda settings, job: {},
+        work=None,
+    )
+}
+
+EXPERIMENTS: dict[str, Experiment] = (
+    _DIGITS | _CONFIDENCE | _LAWS | _on_cifar("gpu") | _on_cifar("cpu") | _CIFAR_CONTROLS
+)

@@ -55,6 +55,8 @@ def minutes(accelerator: str, seconds: float) -> pd.DataFrame:
     check_accelerator(accelerator)
     work, places = {}, {}
     for name, experiment in records.EXPERIMENTS.items():
+        if experiment.work is None:
+            continue
         work[name] = recipe, _, _ = experiment.work(experiment.settings)
         own = experiment.settings.get("accelerator", "cpu")  # an experiment for a CPU runs there, beside a GPU too
         places[recipe] = "cpu" if own == "cpu" else accelerator

@@ -16,8 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -93,6 +91,8 @@ def code_version() -> str:
 
 def circumstances(accelerator: str) -> dict[str, Any]:
     """What a number may depend on besides settings and data: code, versions, device, day."""
+    import torch
+
     gpu = accelerator != "cpu" and torch.cuda.is_available()
     return {
         "code": code_version(),

@@ -1,4 +1,4 @@
-"""The command ``normlib``: train, evaluate, record, reproduce, info. Thin: every verb calls a function of the library.
+"""The command ``normlib``: train, evaluate, record, reproduce, claims, info. Thin: every verb calls the library.
 
 ``normlib`` is the same as ``python -m normlib``. What is wrong with a command is said in one line, with exit code 2.
 """
@@ -27,7 +27,12 @@ A run that was stopped goes on when the same command is given again.""",
   normlib record cifar10-interventions-cpu --part 1/2   (and --part 2/2 in another terminal)
   normlib record cifar10-interventions --smoke          (tiny, in a minute, keeps nothing)""",
     "reproduce": """example:
-  normlib reproduce digits-simclr""",
+  normlib reproduce digits-simclr
+  normlib reproduce --claim cut-is-rate   (only the runs that this claim rests on)""",
+    "claims": """examples:
+  normlib claims
+  normlib claims --json
+  normlib claims --accept   (let the book state the verdicts that the records give now)""",
     "info": """example:
   normlib info --seconds 3""",
 }
@@ -40,14 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Words after ``normlib``; None takes those of the process.
 
     Returns:
-        Exit code: 0, 2 for a command that cannot be carried out, 130 for one that was stopped and can go on.
+        The exit code, which is 0, 1 for verdicts that differ from what the book states, 2 for a command that cannot be
+        carried out, 130 for one that was stopped and can go on.
 
     >>> main(["train", "unknown", "--out", "nowhere"])
     2
     """
     options = _parser().parse_args(arguments)
     try:
-        options.verb(options)
+        return options.verb(options) or 0
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'stopped; the same command goes on with what was saved'}", file=sys.stderr)
         return 130
@@ -56,7 +62,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"normlib: {error}{_hint(error)}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _hint(error: Exception) -> str:
@@ -96,8 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--smoke", action="store_true", help="run it tiny and keep nothing")
 
     reproduce = verb("reproduce", _reproduce, "run a recorded experiment again and compare")
-    reproduce.add_argument("name", help="an experiment")
+    what = reproduce.add_mutually_exclusive_group(required=True)
+    what.add_argument("name", nargs="?", help="an experiment")
+    what.add_argument("--claim", metavar="ID", help="instead: the runs that a claim of the ledger rests on")
     reproduce.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only every N-th run")
+
+    claims = verb("claims", _claims, "the claims ledger: verdicts computed from recorded numbers")
+    claims.add_argument("--json", action="store_true", help="print everything as JSON")
+    claims.add_argument("--accept", action="store_true", help="write these verdicts to book/verdicts.json")
 
     info = verb("info", _info, "devices, memory, precisions, and minutes for each experiment here")
     info.add_argument("--seconds", type=float, default=10.0, help="length of the probe (10)")
@@ -160,12 +171,56 @@ def _record(options: argparse.Namespace) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    from normlib import records
+    if options.claim:
+        _reproduce_claim(options.claim, options.part)
+    else:
+        from normlib import records
 
-    table = records.reproduce(options.name, part=options.part)
+        _print_comparison(records.reproduce(options.name, part=options.part))
+
+
+def _reproduce_claim(name: str, part: tuple[int, int]) -> None:
+    from normlib import claims, records
+
+    by_id = {claim.id: claim for claim in claims.ledger()}
+    if name not in by_id:
+        raise ValueError(f"--claim must be one of {', '.join(by_id)}; got {name!r}")
+    claim = by_id[name]
+    jobs = claims.jobs(claim)
+    if not jobs:
+        raise ValueError(f"{name} rests on no recorded run: {claim.needs}")
+    for record, mine in jobs.items():
+        _print_comparison(records.reproduce(record, part=part, jobs=mine))
+    for title, results in (("recorded", claims.RESULTS), ("reproduced", records.RUNS / "reproduced")):
+        verdict = claims.judge(claim, results=results)
+        print(f"{title}: {verdict.word}; " + "; ".join(effect.as_words() for effect in verdict.effects))
+
+
+def _print_comparison(table) -> None:
     columns = table.groupby(["table", "column"], sort=False)
     summary = columns.agg(runs=("identical", "size"), identical=("identical", "sum"), largest=("difference", "max"))
     print(summary.rename(columns={"largest": "largest relative difference of means"}).to_string())
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from normlib import claims
+
+    verdicts = claims.table()
+    if options.accept:
+        claims.accept(verdicts)
+    if options.json:
+        import json
+
+        print(json.dumps([claims.as_json(one) for one in verdicts], indent=1, ensure_ascii=False))
+    else:
+        for one in verdicts:
+            print(f"{one.word:15} {one.claim.id:28} {one.claim.statement}")
+        counts = [f"{sum(one.word == word for one in verdicts)} {word}" for word in claims.VERDICTS]
+        print(f"{len(verdicts)} claims: {', '.join(counts)}")
+    wrong = [*claims.differences(verdicts, claims.stated())]
+    for line in wrong:
+        print(f"normlib: {line}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -17,11 +17,15 @@ import torch
 from torch import Tensor
 
 from normlib._data_variants import corrupt, hold_out, long_tailed
+from normlib._human_votes import HumanVotes
 
 __all__ = [
+    "HumanVotes",
     "ImageSet",
     "cifar10",
     "cifar10_jpeg",
+    "cifar10h",
+    "cifar10n",
     "corrupt",
     "digits",
     "hold_out",
@@ -196,8 +200,7 @@ def cifar10(
     folder = _data_folder(root)
     if download and not _cifar10.is_complete(folder):
         _cifar10.fetch(folder)
-    arguments = "download=True" if root is None else f"root={os.fspath(root)!r}, download=True"
-    command = f'python -c "from normlib import data; data.cifar10({arguments})"'
+    command = _fetch_command("cifar10", root)
     try:
         images, labels = _cifar10.read_split(folder, split)
     except FileNotFoundError:
@@ -256,6 +259,68 @@ def cifar10_jpeg(split: Literal["train", "test"] = "train", *, root: str | os.Pa
     return replace(images, name=f"cifar10-jpeg-{split}")
 
 
+def cifar10h(*, root: str | os.PathLike | None = None, download: bool = False) -> HumanVotes:
+    """CIFAR-10H: which class each of some fifty people chose for each of CIFAR-10's 10,000 test images.
+
+    For non-commercial use only (CC BY-NC-SA 4.0): a download shows the licence. Each call verifies all values.
+
+    Args:
+        root: Folder that holds, or will hold, ``cifar10h-counts.npy``; by default as in :func:`cifar10`.
+        download: Fetch the file (0.8 MB, once) if it is not there or damaged.
+
+    Returns:
+        Votes in the original's order, 47 to 63 an image.
+
+    Raises:
+        FileNotFoundError: The file is not there; names the command that fetches it.
+        ValueError: The file is not the published one, as when its rows are of another number or order.
+        ConnectionError: It could not be downloaded; says why.
+
+    Source: Peterson et al. 2019.
+
+    >>> cifar10h(root="not-there")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: CIFAR-10H is not in not-there/cifar10h-counts.npy. This fetches it: python -c "from normlib ...
+    """
+    from normlib import _human_labels
+
+    command = _fetch_command("cifar10h", root)
+    found = _human_labels.get(_human_labels.CIFAR10H, _data_folder(root), command, download=download)
+    return HumanVotes("CIFAR-10H", found[""])
+
+
+def cifar10n(*, root: str | os.PathLike | None = None, download: bool = False) -> HumanVotes:
+    """CIFAR-10N: which class each of three people chose for each of CIFAR-10's 50,000 training images.
+
+    For non-commercial use only (CC BY-NC 4.0): a download shows the licence. Each call verifies all values. The
+    published file is a pickle; it is read by torch's restricted unpickler, which makes arrays and runs no code.
+
+    Args:
+        root: Folder that holds, or will hold, ``cifar10n.npz``; by default as in :func:`cifar10`.
+        download: Fetch the published file (once) if ``cifar10n.npz`` is not there or damaged, and make it from that.
+
+    Returns:
+        Three votes an image, in the original's order, with the original labels.
+
+    Raises:
+        FileNotFoundError: The file is not there; names the command that fetches it.
+        ValueError: The file does not hold the published labels, as when they are of another number or order.
+        ConnectionError: It could not be downloaded; says why.
+
+    Source: Wei et al. 2022.
+
+    >>> cifar10n(root="not-there")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: CIFAR-10N is not in not-there/cifar10n.npz. This fetches it: python -c "from normlib ...
+    """
+    from normlib import _human_labels
+
+    command = _fetch_command("cifar10n", root)
+    found = _human_labels.get(_human_labels.CIFAR10N, _data_folder(root), command, download=download)
+    people = np.stack([found[f"random{person}"] for person in (1, 2, 3)], axis=1)
+    return HumanVotes("CIFAR-10N", (people[:, :, None] == np.arange(10)).sum(axis=1), found["clean"].astype(np.int64))
+
+
 def load(name: Literal["digits", "cifar10", "cifar10-jpeg"], split: str = "train") -> ImageSet:
     """A data set by its name, as experiments name it.
 
@@ -299,7 +364,7 @@ def image_folder(
             Otherwise ``indices`` count the files, class by class, in order of their names.
 
     Returns:
-        Images ``(N, 3, H, W)``. A file that is left out leaves a gap in ``indices``: the others keep theirs.
+        Images ``(N, 3, H, W)``. A file that is left out leaves a gap in ``indices``; the others keep theirs.
 
     Raises:
         FileNotFoundError: ``path``, its class folders or a class's images are not there.
@@ -334,6 +399,11 @@ def image_folder(
         classes,
         root.resolve().name,
     )
+
+
+def _fetch_command(function: str, root: str | os.PathLike | None) -> str:
+    arguments = "download=True" if root is None else f"root={os.fspath(root)!r}, download=True"
+    return f'python -c "from normlib import data; data.{function}({arguments})"'
 
 
 def _data_folder(root: str | os.PathLike | None) -> Path:

@@ -37,7 +37,7 @@ def embed(model: nn.Module, images: ImageSet | Tensor, *, batch_size: int = 1024
         batch_size: Images at a time, on the model's device.
 
     Returns:
-        Features ``h``, shape ``(N, F)``, and embeddings ``z``, shape ``(N, D)``: float32, on the CPU, not normalised.
+        Features ``h``, shape ``(N, F)``, and embeddings ``z``, shape ``(N, D)``; float32, on the CPU, not normalised.
 
     Raises:
         TypeError: ``images`` is neither an image set nor a tensor of uint8 or floats.
@@ -104,9 +104,9 @@ def neighbour_scores(
             point scored in the bank that holds it mostly finds itself.
 
     Returns:
-        Three tensors of shape ``(M,)`` on the device of the queries. ``predicted``: the label with the largest vote,
-        int64. ``margin``: its share of the whole vote less that of the runner-up, in 0..1. ``kth_distance``: 1 - cos φ
-        to the K-th neighbour, in 0..2; large where the bank knows nothing alike.
+        Three tensors of shape ``(M,)`` on the device of the queries. ``predicted`` is the label with the largest vote,
+        int64, and ``margin`` its share of the whole vote less that of the runner-up, in 0..1. ``kth_distance`` is
+        1 - cos φ to the K-th neighbour, in 0..2; large where the bank knows nothing alike.
 
     Raises:
         TypeError: Features are not floats, or labels not integers.

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from normlib._confidence_figures import confidence_curve, reliability, risk_coverage_curves, score_distributions
+from normlib._palette import PALETTE
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-# Okabe & Ito's palette without yellow, which is too light for lines: told apart in every common colour blindness.
-PALETTE = {
-    "blue": "#0072B2",
-    "orange": "#D55E00",
-    "green": "#009E73",
-    "purple": "#CC79A7",
-    "sky": "#56B4E9",
-    "amber": "#E69F00",
-    "grey": "#5F6368",
-}
+__all__ = [
+    "PALETTE",
+    "band",
+    "confidence_curve",
+    "image_grid",
+    "reliability",
+    "risk_coverage_curves",
+    "score_distributions",
+    "use_style",
+]
 
 
 def use_style() -> None:

@@ -20,6 +20,7 @@ from normlib import _recorded, runtime
 from normlib._digits_runs import DIGITS_LAYERS, digits_simclr
 from normlib._experiments import EXPERIMENTS, Experiment
 from normlib._recorded import Job, Tables
+from normlib._samples import sample_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ __all__ = [
     "provenance",
     "record",
     "reproduce",
+    "sample_table",
     "smoke",
 ]
 
@@ -177,7 +179,7 @@ def record(name: str, *, part: tuple[int, int] = (1, 1), anew: bool = False) -> 
     return RESULTS / name
 
 
-def reproduce(name: str, *, part: tuple[int, int] = (1, 1)) -> pd.DataFrame:
+def reproduce(name: str, *, part: tuple[int, int] = (1, 1), jobs: list[dict[str, Any]] | None = None) -> pd.DataFrame:
     """Run an experiment again, below ``runs/reproduced``, and compare it with its record, which stays as it is.
 
     Like :func:`record`, it can be done in pieces: runs that are finished there are compared without running again.
@@ -185,9 +187,10 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1)) -> pd.DataFrame:
     Args:
         name: A name in ``EXPERIMENTS``, recorded.
         part: As in :func:`record`.
+        jobs: Only these runs, each by what tells it from the others; None for all.
 
     Returns:
-        One row for each run, table and column of numbers: means ``recorded`` and ``now``, their relative
+        One row for each run, table and column of numbers, with the means ``recorded`` and ``now``, their relative
         ``difference``, and whether all values are ``identical``.
 
     Raises:
@@ -197,6 +200,8 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1)) -> pd.DataFrame:
     import pandas as pd
 
     experiment, recorded, root = _experiment(name), _recorded_runs(name), RUNS / "reproduced" / name
+    if jobs is not None:
+        recorded = [run for run in recorded if run.get("job", {}) in jobs]
     done = [(run["settings"], run.get("job", {})) for run in _recorded.runs(root)]
     for run in _part_of(recorded, part):
         settings, job = run["settings"], run.get("job", {})

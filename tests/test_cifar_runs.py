@@ -9,7 +9,7 @@ import torch
 
 from normlib import _cifar_runs, _recorded, data, recipes, records
 
-NAMES = [name for name in records.EXPERIMENTS if name.startswith("cifar10")]
+NAMES = list(_cifar_runs.experiments("gpu") | _cifar_runs.experiments("cpu"))
 
 
 def photographs(n, seed):

@@ -1,0 +1,276 @@
+"""The claims ledger: each claim of the paper and of the course, with the verdict that recorded numbers give it.
+
+``book/claims.yml`` says for each claim which recorded numbers speak about it and what they would have to be. Verdicts
+are computed from the files in ``results/``; ``book/verdicts.json`` keeps the ones that the book states, and a
+difference between the two is an error. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from normlib import _effects
+from normlib._effects import Effect, Part, RecordedTables
+
+__all__ = [
+    "Claim",
+    "Effect",
+    "Part",
+    "Verdict",
+    "accept",
+    "as_json",
+    "differences",
+    "jobs",
+    "judge",
+    "ledger",
+    "stated",
+    "table",
+]
+
+_ROOT = Path(__file__).resolve().parents[1]
+LEDGER = _ROOT / "book" / "claims.yml"
+STATED = _ROOT / "book" / "verdicts.json"
+RESULTS = _ROOT / "results"
+
+SOURCES = ("paper", "predecessor", "course")  # who makes a claim
+REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TRIED = VERDICTS = ("reproduced", "partly", "not reproduced", "not tried here")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim, and the recorded numbers that decide about it.
+
+    Args:
+        id: Short name, unique, for links and commands.
+        group: Heading under which it stands.
+        statement: The claim, one sentence or two.
+        source: Who makes it: ``"paper"`` (Draganov et al. 2025), ``"predecessor"`` (Draganov et al. 2024), or
+            ``"course"``.
+        chapter: Notebook that shows it, without ending; empty if none does.
+        cell: Id of the cell that shows it; empty for the whole chapter.
+        parts: What would have to hold, each about a recorded number. Empty for a claim that was not tried.
+        needs: What it would take to try it, or to try it fully.
+        note: What a reader should know about the verdict.
+    """
+
+    id: str
+    group: str
+    statement: str
+    source: str
+    chapter: str = ""
+    cell: str = ""
+    parts: tuple[Part, ...] = ()
+    needs: str = ""
+    note: str = ""
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """Names of the recorded experiments that it rests on."""
+        return tuple(dict.fromkeys(part.record for part in self.parts))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim and what its parts came to.
+
+    Args:
+        claim: The claim.
+        effects: One for each of its parts.
+    """
+
+    claim: Claim
+    effects: tuple[Effect, ...] = field(default=())
+
+    @property
+    def word(self) -> str:
+        """``"reproduced"``: every part holds. ``"partly"``: some do. ``"not reproduced"``: none does.
+        ``"not tried here"``: there is no recorded number for any part.
+        """
+        outcomes = [effect.outcome for effect in self.effects]
+        if all(outcome == _effects.MISSING for outcome in outcomes):
+            return NOT_TRIED
+        held = outcomes.count(_effects.HOLDS)
+        return REPRODUCED if held == len(outcomes) else PARTLY if held else NOT_REPRODUCED
+
+
+def ledger(path: Path = LEDGER) -> tuple[Claim, ...]:
+    """All claims, in the order of the file.
+
+    Args:
+        path: A file like ``book/claims.yml``.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is not YAML, an entry has an unknown or a missing key, a value that it cannot have, or the id of
+            another.
+
+    >>> ledger()[0].source
+    'paper'
+    """
+    import yaml
+
+    try:
+        groups = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(groups, dict) or not all(isinstance(entries, list) for entries in groups.values()):
+        raise ValueError(f"{path} must hold lists of claims under headings")
+    claims = [_claim(path, group, entry) for group, entries in groups.items() for entry in entries]
+    ids = [claim.id for claim in claims]
+    if twice := sorted({one for one in ids if ids.count(one) > 1}):
+        raise ValueError(f"{path} uses an id twice: {', '.join(twice)}")
+    return tuple(claims)
+
+
+def judge(claim: Claim, *, results: Path = RESULTS) -> Verdict:
+    """Compute a claim's verdict from recorded numbers.
+
+    Args:
+        claim: An entry of :func:`ledger`.
+        results: Folder of the recorded experiments.
+
+    Raises:
+        ValueError: A record lacks a table, a column or the rows that the claim asks for, or cannot be read.
+
+    >>> judge(ledger()[0]).word
+    'reproduced'
+    """
+    return _judge(claim, RecordedTables(results))
+
+
+def _judge(claim: Claim, tables: RecordedTables) -> Verdict:
+    try:
+        return Verdict(claim, tuple(_effects.measure(part, tables) for part in claim.parts))
+    except ValueError as error:
+        raise ValueError(f"claim {claim.id!r}: {error}") from None
+
+
+def table(*, path: Path = LEDGER, results: Path = RESULTS) -> list[Verdict]:
+    """The verdicts of all claims, computed.
+
+    Args:
+        path: The ledger's file.
+        results: Folder of the recorded experiments.
+
+    Raises:
+        As :func:`ledger` and :func:`judge`.
+    """
+    tables = RecordedTables(results)
+    return [_judge(claim, tables) for claim in ledger(path)]
+
+
+def stated(path: Path = STATED) -> dict[str, dict[str, Any]]:
+    """The verdicts and numbers that the book states, by claim.
+
+    Args:
+        path: A file that :func:`accept` wrote.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is not such a file.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}; write it anew: normlib claims --accept") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold an object with an entry for each claim; write it: normlib claims --accept")
+    return found
+
+
+def accept(verdicts: list[Verdict], path: Path = STATED) -> None:
+    """Let the book state these verdicts; the file is replaced whole or not at all.
+
+    Args:
+        verdicts: What :func:`table` returned.
+        path: The file to write.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps({one.claim.id: as_stated(one) for one in verdicts}, indent=1, ensure_ascii=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def differences(verdicts: list[Verdict], stated: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """One line for each claim whose computed verdict or numbers differ from what the book states.
+
+    Args:
+        verdicts: What :func:`table` returned.
+        stated: What :func:`stated` returned.
+    """
+    for one in verdicts:
+        now, before = as_stated(one), stated.get(one.claim.id, {})
+        if before.get("verdict") != now["verdict"]:
+            yield f"{one.claim.id}: {now['verdict']}, and the book states {before.get('verdict', 'nothing')}"
+        elif before != now:
+            yield f"{one.claim.id}: as stated, but from {now['effects']} instead of {before.get('effects')}"
+    for gone in sorted(stated.keys() - {one.claim.id for one in verdicts}):
+        yield f"{gone}: the book states {stated[gone].get('verdict')} for a claim that is not in the ledger"
+
+
+def jobs(claim: Claim, *, results: Path = RESULTS) -> dict[str, list[dict[str, Any]]]:
+    """The recorded runs that a claim rests on, by experiment: what tells each from the others.
+
+    Args:
+        claim: An entry of :func:`ledger`.
+        results: Folder of the recorded experiments.
+
+    >>> jobs(ledger()[0])
+    {'laws': [{'measurement': 'gradients'}]}
+    """
+    tables, found = RecordedTables(results), {}
+    for part in claim.parts:
+        for where in (part.where, part.where | (part.minus or {})):
+            mine = found.setdefault(part.record, [])
+            mine += [job for job in _effects.jobs(part, where, tables) if job not in mine]
+    return {record: mine for record, mine in found.items() if mine}
+
+
+def as_json(verdict: Verdict) -> dict[str, Any]:
+    """A claim, its verdict and its numbers as plain values, infinite and missing ones as None.
+
+    Args:
+        verdict: One of :func:`table`.
+    """
+    claim = {name: value for name, value in vars(verdict.claim).items() if name != "parts"}
+    effects = [
+        {
+            "says": effect.part.says,
+            "record": effect.part.record,
+            **{name: value if math.isfinite(value) else None for name, value in effect.numbers().items()},
+            "repetitions": effect.repetitions,
+            "expect": effect.part.expect,
+            "outcome": effect.outcome,
+        }
+        for effect in verdict.effects
+    ]
+    return claim | {"verdict": verdict.word, "effects": effects}
+
+
+def as_stated(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain values: the word, and the number of each part with its interval and outcome."""
+    return {"verdict": verdict.word, "effects": [effect.as_words() for effect in verdict.effects]}
+
+
+def _claim(path: Path, group: str, entry: Any) -> Claim:
+    where = f"{path}, {group!r}"
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+        raise ValueError(f"{where} has an entry without an id: {entry!r}")
+    where = f"{path}, claim {entry['id']!r}"
+    known = set(Claim.__dataclass_fields__) - {"group"}
+    if unknown := sorted(set(entry) - known):
+        raise ValueError(f"{where} has unknown keys {unknown}; known are {sorted(known)}")
+    if missing := sorted({"statement", "source"} - set(entry)):
+        raise ValueError(f"{where} lacks {missing}")
+    if entry["source"] not in SOURCES:
+        raise ValueError(f"{where} must name a source among {', '.join(SOURCES)}, got {entry['source']!r}")
+    parts = tuple(_effects.part(where, one) for one in entry.get("parts", []))
+    if not parts and not entry.get("needs"):
+        raise ValueError(f"{where} has neither parts nor what it needs to be tried")
+    return Claim(**(entry | {"group": group, "parts": parts}))
