@@ -40,21 +40,36 @@ def read_cases(source, path):
     return {name: case for name, case in names.items() if isinstance(case, test_case)}
 
 
+def text(write, thing):
+    """What a function writes of a thing of the submission's, which may refuse to be written."""
+    try:
+        return write(thing)
+    except BaseException as error:
+        return f"no text: {type(error).__name__}"
+
+
 def outcome(case, env, seconds):
     """Whether a test passed, and what it said; no exception of the submission's gets past it."""
 
     def out_of_time(*_):
         raise TimeoutError(f"took longer than {seconds:g} s")
 
+    def said(error):
+        missing = [each for each in error.args if type(each) is str and each not in env]
+        if isinstance(error, KeyError) and missing:
+            return f"the notebook does not define {missing[0]}"
+        return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+    failed = None
     signal.signal(signal.SIGALRM, out_of_time)
     signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # and again each second, where it is caught
     try:
         case.function(env)
     except BaseException as error:
-        return False, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        failed = error
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return True, ""
+    return failed is None, "" if failed is None else text(said, failed)
 
 
 def run_tests(job, env):
@@ -66,5 +81,5 @@ def run_tests(job, env):
         what = case.name or (case.function.__doc__ or name).strip().splitlines()[0]
         entry = {"question": job["question"], "what": what, "points": case.points, "hidden": case.hidden}
         results.append(entry | {"passed": passed, "message": message[:2000]})
-    report = {"mark": job["mark"], "results": results, "claimed_id": repr(env.get("STUDENT_ID"))[:100]}
+    report = {"mark": job["mark"], "results": results, "claimed_id": text(repr, env.get("STUDENT_ID"))[:100]}
     display({"application/x-grading+json": report}, raw=True)
