@@ -35,6 +35,7 @@ PLACES = [
     ("sphere", "05_structure_simulations"),
     ("cut_and_scale", "06_interventions"),
     ("race", "06_interventions"),
+    ("confidence_dial", "09_confidence"),
 ]
 LABELS = {
     "drag_embedding": "Drag an embedding",
@@ -585,19 +586,6 @@ def test_sphere_turns_under_pointer_and_keys_and_plays(sphere):
     sphere.button("Play").click()
     sphere.button("Pause").click()
     assert sphere.slider("epoch").get_attribute("aria-valuetext") != "0"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
-def test_dial_alone_has_no_barriers(browser, dial, tmp_path, size, scheme):
-    with opened(browser, "confidence_dial", size, scheme, chapter=page_with(dial, tmp_path / "dial.html")) as page:
-        page.figure.wait_for()
-        results = Axe().run(page.page, context=".explorable")
-        assert results.violations_count == 0, results.generate_report()
-        assert page.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        for target in page.figure.locator("button, input").all():
-            box = target.bounding_box()
-            assert min(box["width"], box["height"]) >= LEAST_TARGET, target.evaluate("it => it.outerHTML")
 
 
 def test_dial_drops_the_shortest(digits, dial):
