@@ -20,6 +20,7 @@ __all__ = [
     "gradients",
     "interventions",
     "losses",
+    "methods",
     "models",
     "plotting",
     "recipes",
