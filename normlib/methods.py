@@ -17,7 +17,7 @@ from normlib.interventions import GradScale
 from normlib.losses import barlow_twins, negative_cosine, sigmoid_loss, vicreg
 from normlib.models import SimCLR
 
-__all__ = ["METHODS", "WITH_PREDICTOR", "BYOL", "JointEmbedding", "SimSiam"]
+__all__ = ["BYOL", "METHODS", "WITH_PREDICTOR", "JointEmbedding", "SimSiam"]
 
 
 class JointEmbedding(nn.Module):

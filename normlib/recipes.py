@@ -55,7 +55,7 @@ NETWORKS = {
         ("backbone.0", "backbone.2", "backbone.5", "projector.0", "projector.2"),
     ),
     "digits_batch_norm": Network(
-        lambda seed: models.digits_encoder(32, 128, batch_norm=True, seed=seed),
+        lambda seed: models.digits_encoder(16, 128, batch_norm=True, seed=seed),
         128,
         (1, 8, 8),
         augment.TwoViews.digits,

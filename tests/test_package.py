@@ -63,9 +63,12 @@ ALLOWED = {
     },
     "records": {
         "_cifar_runs",
+        "_collapse",
         "_digits_runs",
         "_experiments",
+        "_method_runs",
         "_recorded",
+        "_rows",
         "_samples",
         "augment",
         "data",
