@@ -44,7 +44,7 @@ ALLOWED = {
     "data": {"_cifar10", "_data_variants", "_image_files"},
     "evaluation": {"_rows", "data"},
     "explorables": {"gradients", "plotting"},
-    "gradients": {"_rows", "_steps"},
+    "gradients": {"_growth", "_radial", "_rows", "_steps"},
     "interventions": {"_rows"},
     "losses": {"_log_sum_exp", "_rows", "_statistics_losses"},
     "methods": {"_rows", "interventions", "losses", "models"},
