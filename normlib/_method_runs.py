@@ -36,21 +36,21 @@ CONDITIONS = {"default": {}, "cut": {"cut": 3.0}, "GradScale": {"grad_scale": 1.
 CUTS = {"simsiam": 9.0, "byol": 9.0}  # recommended by Draganov et al. 2024 where there are no negatives
 
 
-def _rates(highest: float, cut: float = 3.0) -> dict[str, list[float]]:
-    """Five rates, each a fifth of the one before; a cut by c asks for c² smaller ones, GradScale for five times."""
-    rates = [highest / 5**k for k in range(4, -1, -1)]
+def _rates(lowest: float, count: int, cut: float = 3.0) -> dict[str, list[float]]:
+    """Rates, each five times the one before; a cut by c asks for c² smaller ones, GradScale for five times."""
+    rates = [lowest * 5**k for k in range(count)]
     parts = {"default": 1, "cut": cut**2, "GradScale": 5}
     return {condition: [float(f"{rate / part:.3g}") for rate in rates] for condition, part in parts.items()}
 
 
 RATES = {
-    "simclr": _rates(2.5),
-    "decoupled": _rates(2.5),
-    "siglip": _rates(0.5),
-    "barlow-twins": _rates(0.5),
-    "vicreg": _rates(0.5),
-    "simsiam": _rates(2.5, cut=9.0),
-    "byol": _rates(2.5, cut=9.0),
+    "simclr": _rates(0.004, 6),
+    "decoupled": _rates(0.004, 6),
+    "siglip": _rates(0.0008, 5),
+    "barlow-twins": _rates(0.00016, 6),
+    "vicreg": _rates(0.0008, 5),
+    "simsiam": _rates(0.004, 5, cut=9.0),
+    "byol": _rates(0.004, 6, cut=9.0),
 }
 FIRST_SEARCH_SEED = 100  # rates are chosen with seeds, and images, that no result comes from
 
