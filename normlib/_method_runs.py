@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from normlib import _recorded, data, evaluation, recipes
-from normlib._collapse import collapse
 from normlib._recorded import Job, Tables
 from normlib.training import DivergenceError, fit
 
@@ -108,12 +107,18 @@ def best_rates(search: pd.DataFrame) -> dict[tuple[str, str], float]:
 def recipe_of(settings: dict[str, Any], job: Job) -> Recipe:
     """The recipe of one run; its seed also says which two classes it never sees."""
     held_out = [job["seed"] % 5, job["seed"] % 5 + 5]
-    condition = dict(settings["conditions"][job["condition"]])
-    if "cut" in condition:
-        condition["cut"] = settings["cuts"].get(job["method"], condition["cut"])
+    condition = changed_by(job["condition"], job["method"], settings["conditions"], settings["cuts"])
     changes = settings["change"] | settings["methods"][job["method"]] | condition
     own = {"held_out": held_out, "lr": job["lr"], "seed": job["seed"]}
     return recipes.changed(recipes.named("digits"), changes | own)
+
+
+def changed_by(
+    condition: str, method: str, conditions: dict[str, dict] = CONDITIONS, cuts: dict[str, float] = CUTS
+) -> dict[str, float]:
+    """What a condition changes of a method: some methods have their own cut."""
+    change = conditions[condition]
+    return change | {"cut": cuts.get(method, change["cut"])} if "cut" in change else change
 
 
 def search_run(settings: dict[str, Any], job: Job) -> Tables:
@@ -158,7 +163,7 @@ def train(settings: dict[str, Any], recipe: Recipe, images: ImageSet) -> tuple[n
         seen = outputs(model, images)
         lengths = {f"norm_{name}": rows.norm(dim=1).mean().item() for name, rows in seen.items()}
         weight = model.get_submodule(recipe.layers()[-1]).weight.norm().item()
-        found = collapse(seen["z"])
+        found = evaluation.collapse(seen["z"])
         rows.append({"epoch": epoch, **lengths, "norm_weight": weight, "spread": found.spread, "rank": found.rank})
         if found.name and epoch >= recipe.train.epochs / 2:
             raise CollapseError(f"{found.name} collapse")

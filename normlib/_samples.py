@@ -43,7 +43,7 @@ def sample_table(
     ``index``             place in the original data set
     ``label``             class number
     ``norm_backbone``     ‖h‖, of the features before the projector
-    ``norm_projector``    ‖z‖, of the projector's output
+    ``norm_projector``    ‖z‖, of the projector's output; ‖p‖ where a method has a predictor behind it
     ``knn_correct``       whether the neighbours' vote is the label
     ``knn_margin``        share of the vote for the winner less that for the runner-up
     ``kth_distance``      1 - cos φ to the K-th neighbour: high = novel

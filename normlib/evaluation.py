@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from normlib._collapse import Collapse, collapse
 from normlib._rows import check_floating, directions_and_inverse_norms, kind_of, widened
 from normlib.data import ImageSet
 
 __all__ = [
+    "Collapse",
     "NeighbourScores",
+    "collapse",
     "embed",
     "few_label_hits",
     "knn",

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from normlib import gradients
-from normlib._collapse import collapse
 from normlib._optimizers import Lars
+from normlib.evaluation import collapse
 from normlib.losses import unit
 
 POINTS, D = 48, 16

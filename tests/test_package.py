@@ -42,7 +42,7 @@ ALLOWED = {
         "training",
     },
     "data": {"_cifar10", "_data_variants", "_image_files"},
-    "evaluation": {"_rows", "data"},
+    "evaluation": {"_collapse", "_rows", "data"},
     "explorables": {"gradients", "plotting"},
     "gradients": {"_growth", "_radial", "_rows", "_steps"},
     "interventions": {"_rows"},
@@ -63,7 +63,6 @@ ALLOWED = {
     },
     "records": {
         "_cifar_runs",
-        "_collapse",
         "_digits_runs",
         "_experiments",
         "_method_runs",
