@@ -122,7 +122,7 @@ _DIGITS = {
             "conditions": _method_runs.CONDITIONS,
             "cuts": _method_runs.CUTS,
             "lrs": _method_runs.RATES,
-            "search_seeds": 3,
+            "search_seeds": 1,
             "seeds": 5,
             "change": {
                 "network": "digits_batch_norm",
@@ -135,6 +135,7 @@ _DIGITS = {
             "draws": 20,
         },
         smoke={
+            "search_seeds": 1,
             "lrs": {
                 name: {key: rates[2:3] for key, rates in each.items()} for name, each in _method_runs.RATES.items()
             },

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from normlib import _launch
 from normlib._checkpoints import Checkpoints, differences
+from normlib._optimizers import Lars
 from normlib._progress import Progress
 from normlib._rows import check_number
 from normlib._saving import Stopped, Writer
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from normlib.data import ImageSet
     from normlib.tracking import NormTracker
 
-__all__ = ["DivergenceError", "History", "Stopped", "TrainConfig", "architecture", "fit"]
+__all__ = ["DivergenceError", "History", "Lars", "Stopped", "TrainConfig", "architecture", "fit"]
 
 
 def fit(
