@@ -122,7 +122,7 @@ _DIGITS = {
             "conditions": _method_runs.CONDITIONS,
             "cuts": _method_runs.CUTS,
             "lrs": _method_runs.RATES,
-            "search_seeds": 1,
+            "search_seeds": 3,
             "seeds": 5,
             "change": {
                 "network": "digits_batch_norm",
