@@ -23,6 +23,7 @@ __all__ = [
     "gradients",
     "interventions",
     "losses",
+    "methods",
     "models",
     "plotting",
     "recipes",
