@@ -68,6 +68,20 @@ def gradients_in_closed_form(seed: int) -> Measured:
     return found
 
 
+def gradients_of_other_methods(seed: int) -> Measured:
+    """Radial shares of gradients of the losses of chapter 8: the largest where theory says zero, the mean elsewhere."""
+    z1, z2 = _pairs(seed, 64, 16)
+    z = torch.cat([z1, z2])
+    found: Measured = {}
+    for loss in (losses.negative_cosine, losses.sigmoid_loss, losses.barlow_twins, losses.vicreg):
+        g = _autograd(lambda both, loss=loss: loss(*both.chunk(2)), z)
+        share = (z * g).sum(1).abs() / (z.norm(dim=1) * g.norm(dim=1)).clamp(min=1e-300)
+        name = loss.__name__
+        found[f"{name}: largest radial share of the gradient"] = share.max()
+        found[f"{name}: mean radial share of the gradient"] = share.mean()
+    return found
+
+
 def steps_of_a_pair(seed: int) -> Measured:
     """The exact step against autograd, and where a pair passes its target or loses."""
     z1, z2 = _pairs(seed, 200, 16)
@@ -191,6 +205,7 @@ def _lambda_lr(base: float) -> float:
 
 MEASUREMENTS: dict[str, Callable[[int], Measured]] = {
     "gradients": gradients_in_closed_form,
+    "gradients of other methods": gradients_of_other_methods,
     "steps of a pair": steps_of_a_pair,
     "steps to align": steps_to_align,
     "growth under noise": growth_under_noise,
