@@ -90,7 +90,7 @@ def class_order(seed: int, classes: int) -> list[int]:
     """Classes from the commonest to the rarest: among ``classes`` seeds in a row, each class has each rank once.
 
     >>> [class_order(seed, 3) for seed in range(3)]
-    [[2, 1, 0], [1, 0, 2], [0, 2, 1]]
+    [[2, 0, 1], [0, 1, 2], [1, 2, 0]]
     """
     shuffled = np.random.default_rng(seed // classes).permutation(classes)
     return np.roll(shuffled, -(seed % classes)).tolist()
