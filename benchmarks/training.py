@@ -255,7 +255,7 @@ def print_profile(recipe, config, images, device):
         if epoch == 2:
             profiler.stop()
 
-    with mock.patch("normlib._simclr_step.info_nce", labelled("info_nce", losses.info_nce)):
+    with mock.patch("normlib._two_view_step.info_nce", labelled("info_nce", losses.info_nce)):
         views = labelled("augmentation", recipe.views())
         fit(recipe.model(), images, config, augment=views, accelerator=device.type, progress=False, on_epoch=on_epoch)
     events = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CPU]

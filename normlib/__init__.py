@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "augment",
+    "checks",
     "claims",
     "cli",
     "confidence",
@@ -22,6 +23,7 @@ __all__ = [
     "gradients",
     "interventions",
     "losses",
+    "methods",
     "models",
     "plotting",
     "recipes",

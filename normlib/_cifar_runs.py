@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from normlib import _recorded, data, recipes, runs
+from normlib import _method_runs, _recorded, data, recipes, runs
 from normlib._recorded import Job, Tables
 from normlib._samples import sample_table
 from normlib.recipes import Recipe
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 CONDITIONS = {"default": {}, "cut 3": {"cut": 3.0}, "GradScale 1": {"grad_scale": 1.0}}
 # A rate that is best in a short search may be too large for a long run, where the embeddings grow longer.
 SLOWER = {"GradScale 1 slow": ("GradScale 1", 1 / 2), "GradScale 1 slower": ("GradScale 1", 1 / 4)}
+METHODS = {  # each with a projector that has BatchNorm, as on digits
+    f"{method}, {condition}": {"head": "batch_norm", **settings, **_method_runs.changed_by(condition, method)}
+    for method, settings in _method_runs.METHODS.items()
+    for condition in _method_runs.CONDITIONS
+}
+METHOD_RATES = {
+    f"{method}, {condition}": rates
+    for method, by_condition in _method_runs.RATES.items()
+    for condition, rates in by_condition.items()
+}
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 HELD_OUT = [[0, 5], [3, 8], [1, 6]]  # two classes for each seed: an animal and a vehicle
 TAIL = {"largest": 5000, "tail_ratio": 1.5}  # 14,739 images: the paper's long-tailed CIFAR-10
@@ -80,23 +90,26 @@ def _tables(history: History, every: int, *, diverged: bool) -> Tables:
 def configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
     """The whole recipe of one run, for its provenance, and what its network is made of."""
     recipe = recipe_of(settings, job)
-    return asdict(recipe) | {"architecture": _architecture(recipe.network, recipe.projector, recipe.grad_scale)}
+    return asdict(recipe) | {"architecture": _architecture(*(getattr(recipe, name) for name in _PARTS))}
+
+
+_PARTS = ("method", "network", "head", "projector", "grad_scale")
 
 
 @lru_cache
-def _architecture(network: str, projector: tuple[int, int], grad_scale: float) -> dict[str, str]:
-    return architecture(Recipe(network=network, projector=projector, grad_scale=grad_scale).model())
+def _architecture(*parts: Any) -> dict[str, str]:
+    return architecture(Recipe(**dict(zip(_PARTS, parts, strict=True))).model())
 
 
 def work(settings: dict[str, Any]) -> tuple[str, int, int]:
     """The recipe, the number of runs, and the pairs that they train on in all; no data are read for it."""
-    rates = len(settings.get("lrs", [None]))
     sizes = [
         _training_images(settings["change"] | condition | by_seed)
-        for condition in settings["conditions"].values()
+        for name, condition in settings["conditions"].items()
         for by_seed in settings.get("by_seed", [{}] * settings["seeds"])
+        for _ in _listed_rates(settings, name) or [None]
     ]
-    return settings["recipe"], rates * len(sizes), rates * sum(sizes) * settings["change"]["epochs"]
+    return settings["recipe"], len(sizes), sum(sizes) * settings["change"]["epochs"]
 
 
 def _training_images(change: dict[str, Any]) -> int:
@@ -115,14 +128,23 @@ def _rates(settings: dict[str, Any], condition: str) -> list[float]:
 
     A condition that was not searched there takes a part of another one's rate, or else the rate of the default.
     """
-    if "lrs" in settings:
-        return settings["lrs"]
+    if listed := _listed_rates(settings, condition):
+        return listed
+    if condition in METHODS:
+        return [best_rate(settings["rates"], condition)]
     searched, part = SLOWER.get(condition, (condition if condition in CONDITIONS else "default", 1))
     return [part * best_rate(settings["rates"], searched)]
 
 
+def _listed_rates(settings: dict[str, Any], condition: str) -> list[float]:
+    listed = settings.get("lrs", [])
+    return listed[condition] if isinstance(listed, dict) else listed
+
+
 def best_rate(name: str, condition: str) -> float:
-    """The learning rate with the lowest loss over the last epoch of a recorded search.
+    """The learning rate with the lowest loss over the last epoch of a recorded search, or the highest kNN accuracy.
+
+    Accuracy decides where the search says so, since a collapse has the lowest loss where there are no negatives.
 
     Warns:
         The search does not bracket it: no lower rate was tried, or no higher one, diverged runs included.
@@ -143,7 +165,8 @@ def best_rate(name: str, condition: str) -> float:
     last = epochs[(epochs["epoch"] == settings["change"]["epochs"]) & ~epochs["diverged"]]
     if last.empty:
         raise ValueError(f"all runs of {condition!r} in {name} diverged; search lower learning rates")
-    best = float(last.groupby("lr")["loss"].mean().idxmin())
+    means = last.groupby("lr")[["loss", "knn"] if "choose_by" in settings else ["loss"]].mean()
+    best = float(means["knn"].idxmax() if "choose_by" in settings else means["loss"].idxmin())
     tried = {job["lr"] for job in wanted}
     if best in (min(tried), max(tried)):
         warnings.warn(f"{name} does not bracket the best rate of {condition!r}, {best}: search further", stacklevel=2)
@@ -227,6 +250,18 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
             "What does weight decay do to the norms and to the features of SimCLR on CIFAR-10?",
             1, 32, 1, rates=rates,
             conditions={"default": {}} | {f"decay {decay:g}": {"weight_decay": decay} for decay in (0.0, 1e-4, 5e-4)},
+        )  # fmt: skip
+        few = ("vicreg, GradScale", "byol, cut")
+        small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1, "held_out": [0, 5]}}
+        small |= {"conditions": {name: METHODS[name] for name in few}, "lrs": {name: [0.002] for name in few}}
+        named["cifar10-methods-rates"] = entry(
+            "Which learning rate suits each method beside SimCLR on CIFAR-10, by default, after a cut, with GradScale?",
+            1, 8, 1, conditions=METHODS, lrs=METHOD_RATES, choose_by="knn", smoke=small,
+        )  # fmt: skip
+        named["cifar10-methods"] = entry(
+            "Beyond SimCLR, on CIFAR-10: do norms grow and mean something, and does cut or GradScale help?",
+            3, 32, 1, conditions=METHODS, rates="cifar10-methods-rates", samples="test",
+            by_seed=[{"held_out": pair} for pair in HELD_OUT], smoke=small,
         )  # fmt: skip
         named["cifar10-long"] = entry(
             "How do norms, loss and features of SimCLR on CIFAR-10 move over a hundred epochs?",

@@ -40,8 +40,8 @@ def collapse(z: Tensor, *, least_spread: float = 0.05, least_rank: float = 2.0) 
 
     >>> collapse(torch.tensor([[1.0, 0.01], [5.0, 0.02], [2.0, -0.01]])).name
     'complete'
-    >>> collapse(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0]]))
-    Collapse(name='dimensional', spread=0.8888888955116272, rank=1.0)
+    >>> collapse(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    Collapse(name='dimensional', spread=1.0, rank=1.0)
     >>> collapse(torch.eye(4)).name
     ''
     """

@@ -54,9 +54,10 @@ def long_tailed(
 ) -> ImageSet:
     """Frequent and rare classes: ``round(largest * ratio**-i)`` random images of the class at rank i.
 
-    Train on several ``order``s to tell what frequency does from what the classes themselves do: for one seed, a class
-    that comes later keeps some of the images that it keeps where it comes earlier. The balanced control of the same
-    size is ``long_tailed(images, largest=round(len(tailed) / C), ratio=1)``; its size differs by at most C / 2 images.
+    Train on more than one ``order`` to tell what frequency does from what the classes themselves do: for one seed, a
+    class that comes later keeps some of the images that it keeps where it comes earlier. The balanced control of the
+    same size is ``long_tailed(images, largest=round(len(tailed) / C), ratio=1)``; its size differs by at most C / 2
+    images.
 
     Args:
         images: The set to choose from.

@@ -41,6 +41,8 @@ class Part:
             whose column ``positive`` is true (or has the value that it names); ``"spearman"``, the rank correlation of
             ``value`` with the column ``with``. ``"largest"`` and ``"smallest"`` take the extreme over all repetitions
             and have no interval: for errors and counts.
+        interval: Columns of an interval that was recorded with the value (over images, say), used if there is only one
+            repetition.
         positive: Column, or column and value, of the positive class of ``"auroc"``.
         other: Second column of ``"spearman"``; ``with`` in the file.
     """
@@ -54,6 +56,7 @@ class Part:
     minus: dict[str, Any] | None = None
     over: str = "seed"
     estimator: str = "mean"
+    interval: tuple[str, str] | tuple[()] = ()
     positive: str | dict[str, Any] = ""
     other: str = ""
 
@@ -125,6 +128,7 @@ def part(where: str, entry: Any) -> Part:
         raise ValueError(
             f"{where}: expect must be above and/or below, or near and within, with numbers; got {expect!r}"
         )
+    given["interval"] = tuple(given.get("interval", ()))
     return Part(**given)
 
 
@@ -186,7 +190,9 @@ def measure(part: Part, tables: RecordedTables) -> Effect:
     if not len(numbers):
         raise ValueError(f"{part.says!r} has no number in the record {part.record}")
     estimate, low, high = _summary(numbers, part.estimator)
-    return Effect(part, estimate, low, high, len(numbers), _outcome(low, high, part.expect))
+    if part.interval and len(numbers) == 1:
+        low, high = _chosen(part, part.where, tables)[list(part.interval)].iloc[0]
+    return Effect(part, estimate, float(low), float(high), len(numbers), _outcome(low, high, part.expect))
 
 
 def _summary(numbers: np.ndarray, estimator: str) -> tuple[float, float, float]:
@@ -223,7 +229,7 @@ def jobs(part: Part, where: dict[str, Any], tables: RecordedTables) -> list[_rec
 
 def _chosen(part: Part, where: dict[str, Any], tables: RecordedTables) -> pd.DataFrame:
     positive = _positive(part)
-    columns = {part.value, part.over, *where, *positive} | ({part.other} if part.other else set())
+    columns = {part.value, part.over, *where, *positive, *part.interval} | ({part.other} if part.other else set())
     rows = tables.rows(part.record, part.table, columns, where)
     for column, wanted in where.items():
         rows = rows[rows[column].isin(_listed(wanted))]

@@ -7,7 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from normlib import _cifar_runs, _confidence_runs, _digits_runs, _human_runs, _law_runs, _sick_runs, data
+from normlib import (
+    _cifar_runs,
+    _confidence_runs,
+    _cut_runs,
+    _digits_runs,
+    _human_runs,
+    _law_runs,
+    _method_runs,
+    _sick_runs,
+    data,
+)
 from normlib._recorded import Job, Tables
 from normlib.training import TrainConfig
 
@@ -115,6 +125,62 @@ _DIGITS = {
         },
         run=lambda settings, job, folder: _digits_runs.run_interventions(settings, folder),
         images=lambda settings: data.digits(),
+    ),
+    "digits-methods": Experiment(
+        question="Beyond SimCLR: for which methods do norms grow and mean something, and does cut or GradScale help?",
+        settings={
+            "methods": _method_runs.METHODS,
+            "conditions": _method_runs.CONDITIONS,
+            "cuts": _method_runs.CUTS,
+            "lrs": _method_runs.RATES,
+            "search_seeds": 3,
+            "seeds": 5,
+            "change": {
+                "network": "digits_batch_norm",
+                "head": "batch_norm",
+                "epochs": 50,
+                "warmup_epochs": 2,
+                "batch_size": 128,
+            },
+            "look_every": 5,
+            "draws": 20,
+        },
+        smoke={
+            "search_seeds": 1,
+            "lrs": {
+                name: {key: rates[2:3] for key, rates in each.items()} for name, each in _method_runs.RATES.items()
+            },
+            "seeds": 2,
+            "change": {
+                "network": "digits_batch_norm",
+                "head": "batch_norm",
+                "epochs": 3,
+                "warmup_epochs": 0,
+                "batch_size": 256,
+            },
+            "draws": 2,
+        },
+        run=lambda settings, job, folder: _method_runs.run(settings, folder),
+        images=lambda settings: data.digits(),
+        configuration=_method_runs.configuration,
+        work=_method_runs.work,
+    ),
+    "digits-cuts": Experiment(
+        question="What does a cut do to the norms and to the first 100 steps, by depth, biases and BatchNorm?",
+        settings={
+            "depths": [2, 3, 4, 6],
+            "cuts": [0.5, 1.0, 2.0, 3.0, 4.0],
+            "lr": 0.02,
+            "seeds": 8,
+            "steps": 100,
+            "record_every": 4,
+            "batch_size": 128,
+        },
+        smoke={"depths": [2, 3], "seeds": 2, "steps": 4, "batch_size": 16},
+        run=lambda settings, job, folder: _cut_runs.run_cuts(settings, folder),
+        images=lambda settings: data.digits(),
+        configuration=lambda settings, job: {},
+        work=None,
     ),
 }
 

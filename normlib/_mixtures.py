@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -137,6 +137,7 @@ def train_encoder(
     temperature: float = 1.0,
     hidden: int = 64,
     dim: int = 10,
+    on_epoch: Callable[[int, Encoders], None] | None = None,
     progress: bool = True,
 ) -> Encoders:
     """Train one encoder for each seed of a mixture with a supervised choice of positives; all seeds run as one batch.
@@ -153,6 +154,8 @@ def train_encoder(
         temperature: τ > 0.
         hidden: Width between the layers.
         dim: D, dimension of the embeddings.
+        on_epoch: Called before training and after every epoch, with the number of finished epochs and the encoders as
+            they are then.
         progress: Show a progress bar with the time left.
 
     Returns:
@@ -183,13 +186,16 @@ def train_encoder(
     silent = (
         {} if progress and epochs else {"disable": True}
     )  # no word on it leaves the choice to the variable TQDM_DISABLE
-    for _ in tqdm(range(epochs), unit="epoch", leave=False, **silent):
+    on_epoch = on_epoch or (lambda epoch, encoders: None)
+    on_epoch(0, encoders)
+    for epoch in tqdm(range(1, epochs + 1), unit="epoch", leave=False, **silent):
         order = torch.stack([torch.randperm(n, generator=generator) for generator in generators])
         ties = torch.stack([torch.rand(n, generator=generator) for generator in generators])
         for start in range(0, n - batch_size + 1, batch_size):
             batch = order[:, start : start + batch_size]
             positive = _class_mates(mixture.labels.gather(1, batch), ties[:, start : start + batch_size])
             _sgd_step(encoders, _rows_of(mixture.x, batch), positive, lr, temperature)
+        on_epoch(epoch, encoders)
     if not all(part.isfinite().all() for part in _parameters(encoders)):
         raise FloatingPointError("a weight became NaN or infinite; lower lr")
     return encoders
@@ -265,7 +271,7 @@ def norm_table(mixture: Mixture, **encoders: Encoders) -> pd.DataFrame:
         encoders: Encoders by the name of their column; seed by seed they meet the mixture's seeds.
 
     Returns:
-        One row per seed and input: ``seed``, ``index``, ``label``, and the norm under each of the encoders.
+        One row per seed and input, with ``seed``, ``index``, ``label``, and the norm under each of the encoders.
 
     Raises:
         ValueError: Encoders of other seeds than the mixture's.

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from normlib import augment, data
 from normlib._batches import Batches
-from normlib._collapse import collapse
 from normlib._digits_runs import digits_simclr, run_each
 from normlib._recorded import Job, Tables
+from normlib.evaluation import collapse
 from normlib.interventions import cut_initialization
 from normlib.losses import cosine_loss, info_nce
 from normlib.tracking import NormTracker

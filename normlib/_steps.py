@@ -91,7 +91,7 @@ def cosine_change_bound(angle: Any, norm: Any, lr: float, *, norm2: Any = None) 
         norm2: Norm of the second embedding where it differs.
 
     Returns:
-        Bound on the change of cos φ, float64. The change itself may be negative: a step can pass its target.
+        Bound on the change of cos φ, float64. The change itself may be negative, since a step can pass its target.
 
     Raises:
         ValueError: An angle outside [0, π], a norm or ``lr`` that is not positive.

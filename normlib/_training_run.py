@@ -18,7 +18,7 @@ from normlib._interrupts import StopRequest, stop_requests
 from normlib._optimizers import learning_rate, make_optimizer
 from normlib._progress import Progress
 from normlib._saving import Writer
-from normlib._simclr_step import SimclrStep
+from normlib._two_view_step import TwoViewStep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ class History:
 
     Args:
         steps: One row per step: ``step`` (from 0, as a tracker counts), ``epoch`` (from 1), ``lr``, ``loss``, and
-            ``norm``, the mean ‖z‖ of the batch.
+            ``norm``, the mean ‖z‖ of the batch (of predictions, where a method has a predictor).
         epochs: What ``on_epoch`` returned, with the column ``epoch``; without rows if it returned nothing.
     """
 
@@ -85,7 +85,7 @@ class Run:
             images, augment, batch_size=config.batch_size, seed=config.seed, device=fabric.device,
             rank=fabric.global_rank, processes=fabric.world_size,
         )  # fmt: skip
-        self._one_step = SimclrStep(fabric, wrapped, self._optimizer, config, self._unseen)
+        self._one_step = TwoViewStep(fabric, model, wrapped, self._optimizer, config, self._unseen)
         self._per_epoch = self._batches.steps_per_epoch
         self.total = config.epochs * self._per_epoch
         self._read = torch.empty(0, 2, dtype=torch.float64)  # loss and norm of each step

@@ -165,7 +165,7 @@ class TwoViews:
                 GPU the search would wait for all work in flight.
 
         Returns:
-            Two tensors ``(N, C, size, size)`` on the images' device: float32 in [0, 1], contiguous, without gradient.
+            Two tensors ``(N, C, size, size)`` on the images' device, float32 in [0, 1], contiguous, without gradient.
 
         Raises:
             TypeError: ``images`` is not a uint8 or float tensor, or ``generator`` is no torch generator.

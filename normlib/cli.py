@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Words after ``normlib``; None takes those of the process.
 
     Returns:
-        Exit code: 0, 1 for verdicts that differ from what the book states, 2 for a command that cannot be carried out,
-        130 for one that was stopped and can go on.
+        The exit code, which is 0, 1 for verdicts that differ from what the book states, 2 for a command that cannot be
+        carried out, 130 for one that was stopped and can go on.
 
     >>> main(["train", "unknown", "--out", "nowhere"])
     2

@@ -364,7 +364,7 @@ def image_folder(
             Otherwise ``indices`` count the files, class by class, in order of their names.
 
     Returns:
-        Images ``(N, 3, H, W)``. A file that is left out leaves a gap in ``indices``: the others keep theirs.
+        Images ``(N, 3, H, W)``. A file that is left out leaves a gap in ``indices``; the others keep theirs.
 
     Raises:
         FileNotFoundError: ``path``, its class folders or a class's images are not there.

@@ -9,12 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from normlib._collapse import Collapse, collapse
 from normlib._rows import check_floating, directions_and_inverse_norms, kind_of, widened
 from normlib.data import ImageSet
 
 __all__ = [
+    "Collapse",
     "NeighbourScores",
+    "collapse",
     "embed",
+    "few_label_hits",
     "knn",
     "linear_probe",
     "mahalanobis",
@@ -32,12 +36,12 @@ def embed(model: nn.Module, images: ImageSet | Tensor, *, batch_size: int = 1024
 
     Args:
         model: Network with ``features(x)`` and ``model(x)``, such as :class:`normlib.models.SimCLR`. A network without
-            ``features`` gives its output twice.
+            ``features`` gives its output twice. Of several outputs, as SimSiam has them, the first is the embedding.
         images: An :class:`~normlib.data.ImageSet`, or a tensor ``(N, C, H, W)``, uint8 or float in [0, 1].
         batch_size: Images at a time, on the model's device.
 
     Returns:
-        Features ``h``, shape ``(N, F)``, and embeddings ``z``, shape ``(N, D)``: float32, on the CPU, not normalised.
+        Features ``h``, shape ``(N, F)``, and embeddings ``z``, shape ``(N, D)``; float32, on the CPU, not normalised.
 
     Raises:
         TypeError: ``images`` is neither an image set nor a tensor of uint8 or floats.
@@ -104,9 +108,9 @@ def neighbour_scores(
             point scored in the bank that holds it mostly finds itself.
 
     Returns:
-        Three tensors of shape ``(M,)`` on the device of the queries. ``predicted``: the label with the largest vote,
-        int64. ``margin``: its share of the whole vote less that of the runner-up, in 0..1. ``kth_distance``: 1 - cos φ
-        to the K-th neighbour, in 0..2; large where the bank knows nothing alike.
+        Three tensors of shape ``(M,)`` on the device of the queries. ``predicted`` is the label with the largest vote,
+        int64, and ``margin`` its share of the whole vote less that of the runner-up, in 0..1. ``kth_distance`` is
+        1 - cos φ to the K-th neighbour, in 0..2; large where the bank knows nothing alike.
 
     Raises:
         TypeError: Features are not floats, or labels not integers.
@@ -209,6 +213,29 @@ def nearest_few_label(
     >>> nearest_few_label(bank, torch.tensor([0, 1] * 5), bank, torch.tensor([0, 1] * 5), draws=2)
     array([1., 1.])
     """
+    options = {"labels_per_class": labels_per_class, "draws": draws, "seed": seed}
+    return few_label_hits(bank, bank_labels, queries, query_labels, **options).mean(axis=1)
+
+
+def few_label_hits(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    query_labels: Tensor,
+    *,
+    labels_per_class: int = 3,
+    draws: int = 100,
+    seed: int = 0,
+) -> np.ndarray:
+    """Which queries :func:`nearest_few_label` labels correctly in each draw; its arguments and errors.
+
+    Returns:
+        True where the nearest labelled point has the query's class, shape ``(draws, M)``.
+
+    >>> bank = torch.eye(2).repeat(5, 1)
+    >>> few_label_hits(bank, torch.tensor([0, 1] * 5), bank[:2], torch.tensor([0, 0]), draws=1)
+    array([[ True, False]])
+    """
     _check_labelled(bank, bank_labels, queries)
     _check_labels("query_labels", query_labels, len(queries))
     if draws < 1:
@@ -220,13 +247,13 @@ def nearest_few_label(
             f"labels_per_class must be in 1..{fewest}, since class {label} has {fewest} points, got {labels_per_class}"
         )
     generator = torch.Generator().manual_seed(seed)
-    accuracies = np.empty(draws)
+    hits = np.empty((draws, len(queries)), dtype=bool)
     for draw in range(draws):
         orders = [torch.randperm(len(places), generator=generator)[:labels_per_class] for places in members.values()]
         drawn = torch.cat([places[order] for places, order in zip(members.values(), orders, strict=True)])
         predicted = knn(bank[drawn], bank_labels[drawn], queries, k=1)
-        accuracies[draw] = (predicted.cpu() == query_labels.cpu()).double().mean().item()
-    return accuracies
+        hits[draw] = (predicted.cpu() == query_labels.cpu()).numpy()
+    return hits
 
 
 def probe_logits(bank: Tensor, bank_labels: Tensor, queries: Tensor) -> Tensor:
@@ -351,6 +378,7 @@ def _outputs(model: nn.Module, batch: Tensor, like: Tensor) -> tuple[Tensor, Ten
     else:
         embeddings = model(x)
         features = model.features(x) if hasattr(model, "features") else embeddings
+    embeddings = embeddings[0] if isinstance(embeddings, tuple) else embeddings
     for name, output in (("features", features), ("embeddings", embeddings)):
         if output.ndim != 2 or len(output) != len(x):
             raise ValueError(f"model must give {name} of shape ({len(x)}, ·), got {tuple(output.shape)}")

@@ -2,7 +2,8 @@
 
 The gradients are the formulas of chapters 1 and 2 in their plainest shape. They hold the whole matrix of similarities,
 so they are for reading, checking and simulating; training uses :mod:`normlib.losses`. The laws of steps, norms and
-angles are those of chapters 3, 4 and 6; they hold for free embeddings, which SGD moves directly.
+angles are those of chapters 3, 4, 6 and 8; they hold for free embeddings, which an optimiser moves directly. The radial
+share tests at any layer of a network what they rest on.
 """
 
 import math
@@ -10,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from normlib._growth import norm_after_noise
+from normlib._radial import radial_share, radial_table
 from normlib._rows import check_contrast, check_floating, check_pairs, directions_and_inverse_norms, no_autocast
 from normlib._steps import (
     angle_after_steps,
@@ -27,7 +30,10 @@ __all__ = [
     "cosine_step",
     "equilibrium_norm",
     "info_nce_grad",
+    "norm_after_noise",
     "norm_after_step",
+    "radial_share",
+    "radial_table",
     "tangent",
     "time_to_align",
 ]

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from normlib.interventions import GradScale
 
-_HEAD = 2**31  # added to a head's seed: an encoder of the same seed must not draw the same numbers
+# Added to a head's seed: parts of the same seed must not draw the same numbers.
+_HEAD = 2**31
+_PREDICTOR = 2**32
 
 
 class SimCLR(nn.Module):
@@ -42,14 +44,15 @@ class SimCLR(nn.Module):
         return self.grad_scale(self.projector(self.features(x)))
 
 
-def digits_encoder(width: int = 128, out_features: int = 128, *, seed: int = 0) -> nn.Module:
+def digits_encoder(width: int = 128, out_features: int = 128, *, batch_norm: bool = False, seed: int = 0) -> nn.Module:
     """Small convolutional encoder for ``(N, 1, 8, 8)`` images: two 3×3 convolutions, then one linear layer.
 
-    It has no normalisation layer, so that the lengths of its embeddings are its weights' own doing.
+    By default it has no normalisation layer, so that the lengths of its embeddings are its weights' own doing.
 
     Args:
         width: Channels of the second convolution (half of it in the first).
         out_features: F, the width of the features.
+        batch_norm: Put BatchNorm behind each of the three layers, which then have no biases, as in a ResNet.
         seed: Seed of the initial weights; torch's global generator is left as it was.
 
     Returns:
@@ -64,15 +67,19 @@ def digits_encoder(width: int = 128, out_features: int = 128, *, seed: int = 0) 
     if width < 2 or out_features < 2:
         raise ValueError(f"width and out_features must be at least 2, got {width} and {out_features}")
     with _seeded(seed):
-        return nn.Sequential(
-            nn.Conv2d(1, width // 2, 3, padding=1),
+        layers = [
+            nn.Conv2d(1, width // 2, 3, padding=1, bias=not batch_norm),
+            nn.BatchNorm2d(width // 2),
             nn.ReLU(),
-            nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
+            nn.Conv2d(width // 2, width, 3, stride=2, padding=1, bias=not batch_norm),
+            nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(width * 16, out_features),
+            nn.Linear(width * 16, out_features, bias=not batch_norm),
+            nn.BatchNorm1d(out_features),
             nn.ReLU(),
-        )
+        ]
+    return nn.Sequential(*(layer for layer in layers if batch_norm or "Norm" not in type(layer).__name__))
 
 
 def resnet18_cifar(*, seed: int = 0) -> nn.Module:
@@ -163,6 +170,53 @@ def projection_head(in_features: int, hidden: int, out_features: int, *, seed: i
     """
     with _seeded(seed + _HEAD):
         return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, out_features))
+
+
+def batch_norm_head(in_features: int, hidden: int, out_features: int, *, seed: int = 0) -> nn.Module:
+    """Two linear layers without biases, BatchNorm and a ReLU between them: a projector that all methods can share.
+
+    Behind BatchNorm nothing is added any more: ``c`` times the last matrix is ``c`` times every embedding.
+
+    Args:
+        in_features: F, width of the backbone's features.
+        hidden: Width between the layers.
+        out_features: D, dimension of the embeddings.
+        seed: Seed of the initial weights; torch's global generator is left as it was.
+
+    Returns:
+        Module from ``(N, F)`` to ``(N, D)``.
+
+    Source: Grill et al. 2020 (BYOL), whose heads have biases; SimSiam and others add layers or BatchNorm at the end.
+
+    >>> batch_norm_head(512, 128, 64)(torch.zeros(2, 512)).shape
+    torch.Size([2, 64])
+    """
+    return _batch_norm_mlp(in_features, hidden, out_features, seed + _HEAD)
+
+
+def prediction_head(features: int, hidden: int, *, seed: int = 0) -> nn.Module:
+    """:func:`batch_norm_head` from embeddings to embeddings: the predictor of SimSiam and BYOL.
+
+    Args:
+        features: D, dimension of embeddings and predictions.
+        hidden: Width between the layers; SimSiam takes a quarter of D.
+        seed: Seed of the initial weights; torch's global generator is left as it was.
+
+    Returns:
+        Module from ``(N, D)`` to ``(N, D)``.
+
+    Source: as :func:`batch_norm_head`.
+
+    >>> prediction_head(64, 16)(torch.zeros(2, 64)).shape
+    torch.Size([2, 64])
+    """
+    return _batch_norm_mlp(features, hidden, features, seed + _PREDICTOR)
+
+
+def _batch_norm_mlp(in_features: int, hidden: int, out_features: int, seed: int) -> nn.Module:
+    with _seeded(seed):
+        first, last = nn.Linear(in_features, hidden, bias=False), nn.Linear(hidden, out_features, bias=False)
+    return nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(), last)
 
 
 @contextmanager

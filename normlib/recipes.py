@@ -1,4 +1,4 @@
-"""Complete, named SimCLR runs: data, network, interventions and training settings in one printed value."""
+"""Complete, named runs: data, method, network, interventions and training settings in one printed value."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from normlib import augment, data, models
 from normlib._rows import check_number
 from normlib._train_config import TrainConfig, check_flags, make_plain
 from normlib.interventions import cut_initialization
+from normlib.methods import METHODS, WITH_PREDICTOR
 
 if TYPE_CHECKING:
     from normlib.data import ImageSet
@@ -30,7 +31,8 @@ class Network:
         features: Width of the features.
         image_shape: Shape of an image, ``(C, H, W)``.
         views: Returns what draws the two views of a batch.
-        layers: Names of the layers in the whole model that a tracker watches; the last puts out the embedding.
+        layers: Names of the layers in the whole model that a tracker watches, those of a plain projector included; the
+            last puts out the embedding.
     """
 
     build: Callable[..., nn.Module]
@@ -52,16 +54,27 @@ NETWORKS = {
         augment.TwoViews.digits,
         ("backbone.0", "backbone.2", "backbone.5", "projector.0", "projector.2"),
     ),
+    "digits_batch_norm": Network(
+        lambda seed: models.digits_encoder(16, 128, batch_norm=True, seed=seed),
+        128,
+        (1, 8, 8),
+        augment.TwoViews.digits,
+        ("backbone.0", "backbone.3", "backbone.7", "projector.0", "projector.2"),
+    ),
 }
+HEADS = {"plain": models.projection_head, "batch_norm": models.batch_norm_head}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run of SimCLR. ``print`` shows all of it; equal recipes make equal runs on a CPU.
+    """One run. ``print`` shows all of it; equal recipes make equal runs on a CPU.
 
     Args:
         data: A name for :func:`normlib.data.load`.
+        method: A key of :data:`normlib.methods.METHODS`.
         network: A key of ``NETWORKS``.
+        head: ``"plain"`` for :func:`normlib.models.projection_head`, ``"batch_norm"`` for
+            :func:`normlib.models.batch_norm_head`. A predictor always has BatchNorm, and a quarter of D between layers.
         projector: Width between the projector's two layers, and D, the dimension of the embeddings.
         cut: Cut-initialization's c > 0: all weights are divided by it before training; 1 changes nothing.
         grad_scale: GradScale power p ≥ 0; 0 changes nothing.
@@ -80,7 +93,9 @@ class Recipe:
     """
 
     data: str = "cifar10"
-    network: Literal["resnet18", "narrow_resnet", "digits"] = "resnet18"
+    method: Literal["simclr", "siglip", "barlow-twins", "vicreg", "simsiam", "byol"] = "simclr"
+    network: Literal["resnet18", "narrow_resnet", "digits", "digits_batch_norm"] = "resnet18"
+    head: Literal["plain", "batch_norm"] = "plain"
     projector: tuple[int, int] = (128, 128)
     cut: float = 1.0
     grad_scale: float = 0.0
@@ -93,11 +108,12 @@ class Recipe:
 
     def __post_init__(self):
         make_plain(self)
-        for name in ("data", "network"):
+        for name in ("data", "method", "network", "head"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be a name, got {getattr(self, name)!r}")
-        if self.network not in NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}")
+        for name, known in {"method": METHODS, "network": NETWORKS, "head": HEADS}.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if not _are_integers(self.projector) or len(self.projector) != 2 or min(self.projector) < 1:
             raise ValueError(f"projector must be two widths above 0, such as (128, 64), got {self.projector!r}")
         check_number("cut", self.cut, above=0)
@@ -116,15 +132,18 @@ class Recipe:
         width = max(map(len, settings | train))
         return "\n".join(f"{name:{width}}  {value}" for name, value in (settings | train).items())
 
-    def model(self) -> models.SimCLR:
-        """The untrained network, with its interventions.
+    def model(self) -> nn.Module:
+        """The untrained network of the method, with its interventions.
 
         >>> RECIPES["digits"].model().grad_scale
         Identity()
         """
         network, seed = NETWORKS[self.network], self.train.seed
-        head = models.projection_head(network.features, *self.projector, seed=seed)
-        model = models.SimCLR(network.build(seed=seed), head, grad_scale=self.grad_scale)
+        heads = [HEADS[self.head](network.features, *self.projector, seed=seed)]
+        if self.method in WITH_PREDICTOR:
+            dimensions = self.projector[1]
+            heads.append(models.prediction_head(dimensions, max(1, dimensions // 4), seed=seed))
+        model = METHODS[self.method](network.build(seed=seed), *heads, grad_scale=self.grad_scale)
         model = model if self.cut == 1 else cut_initialization(model, self.cut)
         return nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.sync_batchnorm else model
 
@@ -133,8 +152,15 @@ class Recipe:
         return NETWORKS[self.network].views()
 
     def layers(self) -> tuple[str, ...]:
-        """The layers that a norm tracker watches; the last puts out the embedding."""
-        return NETWORKS[self.network].layers
+        """The layers that a norm tracker watches; the last puts out the embedding, or the prediction of it.
+
+        >>> changed(RECIPES["digits"], {"method": "byol", "head": "batch_norm"}).layers()[-3:]
+        ('projector.3', 'predictor.0', 'predictor.3')
+        """
+        heads = ("projector.2",) if self.head == "plain" else ("projector.3",)
+        if self.method in WITH_PREDICTOR:
+            heads += ("predictor.0", "predictor.3")
+        return tuple(name for name in NETWORKS[self.network].layers if name != "projector.2") + heads
 
     def images(self) -> ImageSet:
         """The training images: of the seen classes, and with the long tail, if that is asked for.

@@ -190,7 +190,7 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1), jobs: list[dict[str,
         jobs: Only these runs, each by what tells it from the others; None for all.
 
     Returns:
-        One row for each run, table and column of numbers: means ``recorded`` and ``now``, their relative
+        One row for each run, table and column of numbers, with the means ``recorded`` and ``now``, their relative
         ``difference``, and whether all values are ``identical``.
 
     Raises:

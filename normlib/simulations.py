@@ -49,8 +49,8 @@ def steps_to_align(
         power: GradScale power p in [0, 2].
 
     Returns:
-        One row per condition: ``norm``, ``angle`` (mean over the pairs), ``steps`` and ``converged``. A condition that
-        was given up has ``steps == max_steps``.
+        One row per condition, with ``norm``, ``angle`` (mean over the pairs), ``steps`` and ``converged``. A condition
+        that was given up has ``steps == max_steps``.
 
     Raises:
         ValueError: An argument out of its range, or an entry of ``angles`` with another number of pairs.

@@ -1,4 +1,4 @@
-"""SimCLR training: one loop for one device or many, with a tracker, interventions and checkpoints plugged in."""
+"""Training on two views: one loop for one device or many, with a tracker, interventions and checkpoints plugged in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from normlib import _launch
 from normlib._checkpoints import Checkpoints, differences
+from normlib._optimizers import Lars
 from normlib._progress import Progress
 from normlib._rows import check_number
 from normlib._saving import Stopped, Writer
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from normlib.data import ImageSet
     from normlib.tracking import NormTracker
 
-__all__ = ["DivergenceError", "History", "Stopped", "TrainConfig", "architecture", "fit"]
+__all__ = ["DivergenceError", "History", "Lars", "Stopped", "TrainConfig", "architecture", "fit"]
 
 
 def fit(
@@ -39,7 +40,9 @@ def fit(
     logger: Any = None,
     progress: bool = True,
 ) -> History:
-    """Train ``model`` with SimCLR; the model is changed in place, and ends on the training device in training mode.
+    """Train ``model`` on two views of each image, with SimCLR or with the method that the model is.
+
+    The model is changed in place, and ends on the training device in training mode.
 
     Interventions are plugged in around this call: ``cut_initialization(model, c)`` before it,
     ``SimCLR(…, grad_scale=p)`` in the model.
@@ -55,7 +58,8 @@ def fit(
     was: call again with the same arguments. On a CPU the result equals that of the uninterrupted run, bit for bit.
 
     Args:
-        model: Maps images ``(N, C, H, W)`` in [0, 1] to embeddings ``(N, D)``.
+        model: Maps images ``(N, C, H, W)`` in [0, 1] to embeddings ``(N, D)``, which NT-Xent compares; or a method of
+            :mod:`normlib.methods`, or any model like these, which brings its own ``loss``.
         images: Training images; held as uint8 in the device's memory if they fill at most half of it.
         config: Settings of the run.
         augment: Draws the two views of a batch: a :class:`normlib.augment.TwoViews`, or any function that is called as
@@ -77,8 +81,9 @@ def fit(
         The history of the whole run, its earlier parts included.
 
     Raises:
-        ValueError: Fewer images than one batch; a batch that cannot be shared out; a device that is not there; a
-            folder with checkpoints of another run, with the differences. Nothing is trained or written then.
+        ValueError: Fewer images than one batch; a batch that cannot be shared out; a ``temperature`` or ``denominator``
+            for a model with a loss of its own; a device that is not there; a folder with checkpoints of another run,
+            with the differences. Nothing is trained or written then.
         OSError: ``checkpoints`` cannot be written; nothing is trained then. Or later a checkpoint could not be, on a
             full disk, say; the earlier ones are whole, and the run goes on from them.
         DivergenceError: The loss became NaN or infinite; the message names the step. A ``FloatingPointError``.
@@ -98,6 +103,7 @@ def fit(
     check_place(accelerator, checkpoints)
     check_number("checkpoint_minutes", checkpoint_minutes, at_least=0)
     _check_shares(images, config)
+    _check_loss(model, config)
     settings = _settings(model, images, config, augment)
     saved = _saved_state(settings, model, tracker, checkpoints)
     fabric = _launch.launch(accelerator, config.precision, logger)
@@ -132,6 +138,15 @@ def _check_shares(images: ImageSet, config: TrainConfig) -> None:
     share, micro = config.batch_size // processes, config.micro_batch_size
     if micro is not None and share % micro:
         raise ValueError(f"micro_batch_size = {micro} must divide the {share} images that each process gets")
+
+
+def _check_loss(model: nn.Module, config: TrainConfig) -> None:
+    for name in ("temperature", "denominator"):
+        if hasattr(model, "loss") and getattr(config, name) != getattr(TrainConfig, name):
+            raise ValueError(
+                f"{name} = {getattr(config, name)!r} is a setting of NT-Xent, but {type(model).__name__} has its own "
+                "loss; give it to the model, or leave it out"
+            )
 
 
 def _check_agreement(of_all: list[tuple[int, dict[str, Any]]]) -> None:
@@ -181,10 +196,15 @@ def architecture(model: nn.Module) -> dict[str, str]:
     >>> architecture(nn.Sequential(nn.Linear(2, 1), nn.ReLU()))["0"]
     'Linear(in_features=2, out_features=1, bias=True)'
     """
-    return {
-        name: type(part).__name__ if next(part.children(), None) is not None else repr(part)
-        for name, part in model.named_modules()
-    }
+    return {name: _described(part) for name, part in model.named_modules()}
+
+
+def _described(part: nn.Module) -> str:
+    """What ``repr`` says of a part, without the parts in it."""
+    if next(part.children(), None) is None:
+        return repr(part)
+    own = part.extra_repr()
+    return f"{type(part).__name__}({own})" if own else type(part).__name__
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, str]:

@@ -214,6 +214,12 @@ def test_differences_are_paired(tmp_path):
     assert effect.high - effect.low < 0.1
 
 
+def test_one_run_may_bring_its_own_interval(tmp_path):
+    frame = pd.DataFrame({"x": [0.5], "low": [0.4], "high": [0.6], "seed": [0]})
+    effect = measured(recorded(tmp_path, frame), interval=["low", "high"])
+    assert (effect.estimate, effect.low, effect.high, effect.outcome) == (0.5, 0.4, 0.6, "holds")
+
+
 def test_extremes_have_no_interval(tmp_path):
     frame = pd.DataFrame({"x": [0.1, 0.3, 0.2, 0.9], "seed": [0, 0, 1, 1]})
     effect = measured(recorded(tmp_path, frame), estimator="largest", expect={"below": 1})

@@ -97,8 +97,9 @@ def test_the_long_tail_and_its_balanced_control_have_the_same_size(smoke):
     images = classes[classes["trained"] & (classes["seed"] == 0)].set_index(["condition", "rank"])["images"]
     assert images["long-tailed"].sort_index().tolist() == [120, 80, 53, 36, 24, 16, 11, 7, 5, 3]
     assert set(images["balanced"]) == {36}
-    norms = ["norm_backbone", "norm_projector"]
-    untrained = classes[~classes["trained"]].set_index(["condition", "seed", "label"])[norms]
+    untrained = classes[~classes["trained"]].set_index(["condition", "seed", "label"])[
+        ["norm_backbone", "norm_projector"]
+    ]
     pd.testing.assert_frame_equal(untrained.loc["balanced"], untrained.loc["long-tailed"])  # the same network
 
 

@@ -5,39 +5,70 @@ import gzip
 import io
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import ipywidgets
+import numpy as np
 import pytest
 import torch
 import traitlets
 from PIL import Image
+from scipy import stats
 
-from normlib import explorables, losses
+from normlib import data, explorables, losses, records, simulations
 from normlib.interventions import grad_scale
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
-SHOWN = {"DragEmbedding": "01_hypersphere_paradox", "Race": "04_convergence_simulations"}
+SHOWN = [
+    ("DragEmbedding", "01_hypersphere_paradox"),
+    ("Race", "04_convergence_simulations"),
+    ("Sphere", "05_structure_simulations"),
+    ("CutAndScale", "06_interventions"),
+    ("Race", "06_interventions"),
+    ("ConfidenceDial", "09_confidence"),
+]
 LARGEST = 15_000  # bytes, compressed
+LARGEST_DATA = 64_000  # bytes, as text
+
+
+@cache
+def made(name):
+    """A figure with what a chapter gives to it."""
+    given = {
+        "CutAndScale": lambda: [records.load("digits-cuts")["steps"]],
+        "ConfidenceDial": lambda: [digit_samples(), data.digits("test")],
+    }
+    return getattr(explorables, name)(*given.get(name, list)())
+
+
+@cache
+def digit_samples():
+    return records.load("digits-simclr")["samples"].query("lr == 0.1")
 
 
 @pytest.fixture(params=explorables.__all__)
 def figure(request):
-    return getattr(explorables, request.param)()
+    return made(request.param)
 
 
 def test_each_is_shown_in_a_chapter():
-    assert set(SHOWN) == set(explorables.__all__)
+    assert {name for name, _ in SHOWN} == set(explorables.__all__)
 
 
 def test_unknown_figures_are_refused():
-    with pytest.raises(AttributeError, match=r"no attribute 'Globe'; its figures are DragEmbedding, Race"):
+    with pytest.raises(AttributeError, match=r"no attribute 'Globe'; its figures are ConfidenceDial, .*Sphere"):
         _ = explorables.Globe
 
 
 def test_module_and_style_are_small(figure):
     assert len(gzip.compress((figure._esm + figure._css).encode())) <= LARGEST
+
+
+def test_what_a_figure_carries_along_is_small(figure):
+    carried = [getattr(figure, key) for key in figure.keys if not key.startswith("_")]
+    assert len(json.dumps([value for value in carried if isinstance(value, str | dict)])) <= LARGEST_DATA
 
 
 def test_module_stands_alone(figure):
@@ -68,14 +99,13 @@ def test_still_shows_the_state():
     assert pictures[0] != pictures[1]
 
 
-@pytest.mark.parametrize("name", SHOWN)
-def test_saved_notebook_holds_the_state_of_todays_module(name):
+@pytest.mark.parametrize(("name", "chapter"), SHOWN)
+def test_saved_notebook_holds_the_state_of_todays_module(name, chapter):
     """`make outputs` writes it."""
-    notebook = json.loads((NOTEBOOKS / f"{SHOWN[name]}.ipynb").read_text(encoding="utf-8"))
-    states = notebook["metadata"]["widgets"][STATE]["state"].values()
-    (saved,) = [model["state"] for model in states if model["model_module"] == "anywidget"]
-    figure = getattr(explorables, name)()
-    assert saved["_anywidget_id"].endswith(name)
+    notebook = json.loads((NOTEBOOKS / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+    states = [model["state"] for model in notebook["metadata"]["widgets"][STATE]["state"].values()]
+    (saved,) = [state for state in states if state.get("_anywidget_id", "").endswith(f".{name}")]
+    figure = made(name)
     assert (saved["_esm"], saved["_css"]) == (figure._esm, figure._css)
     assert set(figure.keys) <= set(saved)
 
@@ -116,3 +146,89 @@ def test_law_of_the_race_holds_for_small_steps(power, decay):
     race = explorables.Race(lr=0.005, norm=1.0, angle=2.5, power=power, decay=decay)
     for norm in (1.0, 2.0, 3.0):
         assert len(race._path(norm)) - 1 == pytest.approx(race.law(norm), rel=0.02)
+
+
+@pytest.mark.parametrize("settings", [{"film": 3}, {"frame": 16}, {"tilt": 2.0}, {"colour": "loss"}])
+def test_films_that_there_are_not_are_refused(settings, monkeypatch):
+    monkeypatch.setattr("normlib.explorables.sphere.EPOCHS", (0, 1))
+    with pytest.raises(traitlets.TraitError):
+        explorables.Sphere(**settings)
+
+
+def test_sphere_shows_encoders_of_normlib_in_training():
+    sphere = made("Sphere")
+    mixture = simulations.spherical_mixture((8, 4, 2, 1), seeds=[0])
+    for epoch in (0, 4):
+        encoders = simulations.train_encoder(mixture, dim=3, lr=0.1, epochs=epoch, progress=False)
+        frame = sphere.measured["epochs"].index(epoch)
+        z = encoders(mixture.x)[0]
+        torch.testing.assert_close(sphere._frames[1][frame], z[:150], rtol=1e-4, atol=1e-4)
+        table = simulations.norm_table(mixture, norm=encoders)
+        needles = np.linalg.norm(sphere.measured["needles"][1][frame], axis=1)
+        assert needles == pytest.approx(table.groupby("label")["norm"].mean().to_numpy(), abs=0.002)
+    assert sphere.measured["labels"][1] == mixture.labels[0, :150].tolist()
+
+
+def test_sphere_shows_what_the_answers_of_chapter_5_say():
+    needles = np.linalg.norm(np.array(made("Sphere").measured["needles"]), axis=3)
+    common, rare = needles[0], needles[1]
+    relative = [film[-1] / film[-1].mean() for film in (common, rare)]
+    assert relative[0].argmax() == 0  # A, the rarest
+    assert relative[0][3] < common[0, 3] / common[0].mean() < 1  # D: short, and so before training
+    assert relative[1][3] < relative[0][3] - 0.02
+    assert relative[1][0] == pytest.approx(relative[0][0], abs=0.05)
+    mean = common.mean(axis=1)
+    assert mean[2] > 1.7 * mean[0]
+    assert mean[-1] < 1.1 * mean[-3]
+
+
+def test_cut_and_scale_shows_means_and_intervals_of_the_record():
+    table, figure = records.load("digits-cuts")["steps"], made("CutAndScale")
+    chosen = table.query("depth == 4 and biases and not batch_norm and cut == 1 and lr > 0.17 and lr < 0.19")
+    assert chosen["seed"].nunique() == 8
+    loss, half, norm, _ = figure._curves[2, 1, 0, figure.record["cuts"].index(3), 1][:-1].reshape(4, -1)
+    by_step = chosen.groupby("step")
+    assert loss == pytest.approx(by_step["loss"].mean().to_numpy())
+    assert half == pytest.approx(2.3646 * by_step["loss"].sem().to_numpy(), rel=1e-4)  # Student's t, 7 degrees
+    assert norm == pytest.approx(np.log10(chosen["norm"]).groupby(chosen["step"]).mean().to_numpy())
+
+
+@pytest.mark.parametrize("settings", [{"depth": 5}, {"cut": 2.5}])
+def test_networks_that_are_not_recorded_are_refused(settings):
+    with pytest.raises(traitlets.TraitError, match=r"must be one of \[.*the table holds no other"):
+        explorables.CutAndScale(records.load("digits-cuts")["steps"], **settings)
+
+
+def test_dial_counts_as_by_hand():
+    dial, samples = made("ConfidenceDial"), digit_samples()
+    trained = samples.query("seed == 3 and epoch == 200").sort_values("norm")
+    untrained = samples.query("seed == 3 and epoch == 0").set_index("index").loc[trained["index"], "norm"]
+    shortest, before, random = dial.curves()[3]
+    for dropped in (0, 45, 225):
+        assert shortest[dropped] == trained["correct"].iloc[dropped:].mean()
+        kept = untrained.rank(method="first").to_numpy() > dropped
+        assert before[dropped] == pytest.approx(trained["correct"][kept].mean())
+        assert random[dropped] == trained["correct"].mean()
+
+
+def test_dial_says_what_its_table_lacks():
+    samples, images = digit_samples(), data.digits("test")
+    with pytest.raises(ValueError, match=r"epoch 0 and one other, got \[200\]"):
+        explorables.ConfidenceDial(samples.query("epoch == 200"), images)
+    with pytest.raises(ValueError, match=r"one row for each of 450 images in each of 8 networks .* got 7199 rows"):
+        explorables.ConfidenceDial(samples.iloc[1:], images)
+    with pytest.raises(ValueError, match="choose one learning rate"):
+        explorables.ConfidenceDial(records.load("digits-simclr")["samples"], images)
+    with pytest.raises(traitlets.TraitError, match="network must be below 8"):
+        explorables.ConfidenceDial(samples, images, network=8)
+
+
+def test_norms_choose_better_than_chance_and_untrained_norms_do_not():
+    """Over the eight networks, at every coverage that a reader would dial."""
+    curves = made("ConfidenceDial").curves()
+    for dropped in (45, 90, 135, 225):
+        for way, helps in ((0, True), (1, False)):
+            gain = curves[:, way, dropped] - curves[:, 2, dropped]
+            half = stats.t.ppf(0.975, len(gain) - 1) * stats.sem(gain)
+            assert (gain.mean() > half) == helps
+            assert gain.mean() + half > 0

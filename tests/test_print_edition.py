@@ -10,7 +10,7 @@ ONE = """<html><head><link rel="stylesheet" href="../_static/a.css?v=1"><link re
 <script>window.MathJax = {}</script><script src="../_static/menu.js"></script></head><body><nav>menu</nav>
 <article class="bd-article"><section id="same"><h1>One &amp; <em>only</em><a class="headerlink" href="#same">#</a></h1>
 <p>See <a href="two.html#same">two</a>, <a href="#same">this</a>, <a href="https://example.org/?a=1&amp;b=2">that</a>,
-<a href="../_modules/x.html">code</a>. <a href="two.html">All</a> of it.</p>
+<a href="../_modules/x.html">code</a>. <a href="two.html">All</a> of it. <a href="../print.html">On paper</a>.</p>
 <img loading="lazy" src="../_images/plot.png" alt="A plot">
 <section id="part"><h2>Part</h2><div class="exercise dropdown" aria-labelledby="same part">Solution</div></section>
 <details class="hide"><summary>Show the code</summary>x &lt; 1</details><details><summary>Proof</summary>So.</details>
@@ -57,7 +57,7 @@ def test_links_between_pages_lead_within_the_joined_one_and_others_stay_or_becom
         "#notebooks-two",
     ]
     assert addresses(page, "#notebooks-two") == ["#notebooks-one--part"]
-    assert "that, code. All of it." in " ".join(page.select_one("#notebooks-one").get_text().split())
+    assert "that, code. All of it. On paper." in " ".join(page.select_one("#notebooks-one").get_text().split())
 
 
 def test_ids_and_what_names_them_are_those_of_their_page(page):
@@ -153,3 +153,15 @@ def test_without_a_browser_the_error_says_how_to_get_one(checkout, monkeypatch, 
     assert print_edition.main(["pdf"]) == 1
     assert "apt-get install chromium" in capsys.readouterr().err
     assert not (checkout / "_build" / "html" / print_edition.PDF).exists()
+
+
+def test_the_pdf_is_linked_once_behind_the_joined_page(checkout):
+    site = checkout / "_build" / "html" / "notebooks"
+    two = (site / "two.html").read_bytes()
+    for _ in range(2):
+        print_edition.offer(checkout)
+        behind = '<a href="../print.html">On paper</a> (<a href="../embedding-norms.pdf">PDF</a>).</p>'
+        assert (site / "one.html").read_text(encoding="utf-8") == ONE.replace(
+            '<a href="../print.html">On paper</a>.</p>', behind
+        )
+        assert (site / "two.html").read_bytes() == two

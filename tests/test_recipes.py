@@ -158,7 +158,10 @@ def test_values_of_numpy_and_lists_make_the_same_recipe():
         ({"learning": 3}, "unknown setting 'learning'; Settings are batch_size"),
         ({"train": TrainConfig()}, "unknown setting 'train'; "),
         ({"grad_scal": 1}, "did you mean grad_scale?"),
-        ({"network": "resnet50"}, "network must be one of resnet18, narrow_resnet, digits, got 'resnet50'"),
+        (
+            {"network": "resnet50"},
+            "network must be one of resnet18, narrow_resnet, digits, digits_batch_norm, got 'resnet50'",
+        ),
         ({"data": ["digits"]}, "data must be a name, got ('digits',)"),
         ({"network": ["digits"]}, "network must be a name, got ('digits',)"),
         ({"projector": 128}, "projector must be two widths above 0, such as (128, 64), got 128"),

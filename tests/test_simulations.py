@@ -169,6 +169,15 @@ def test_a_seed_does_not_depend_on_the_others():
     torch.testing.assert_close(z[0][1], z[1][0], rtol=1e-3, atol=1e-3)
 
 
+def test_encoders_can_be_watched_in_training():
+    mixture, seen = simulations.spherical_mixture(n=64, seeds=range(2)), {}
+    setting = {"batch_size": 16, "lr": 0.5, "progress": False}
+    simulations.train_encoder(mixture, epochs=3, on_epoch=lambda e, now: seen.update({e: now(mixture.x)}), **setting)
+    assert list(seen) == [0, 1, 2, 3]
+    for epochs, z in seen.items():
+        assert torch.equal(z, simulations.train_encoder(mixture, epochs=epochs, **setting)(mixture.x))
+
+
 def test_mixture_has_the_settings_asked_for():
     mixture = simulations.spherical_mixture((1, 3), n=20_000, dim=5, noise=(0.1, 0.8), observed=7, scale=2.0, seeds=[0])
     assert mixture.x.shape == (1, 20_000, 7)

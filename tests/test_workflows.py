@@ -39,6 +39,7 @@ def test_the_site_is_verified_before_it_is_built_and_only_then_published():
     first = jobs["build"]["steps"][1]
     assert 'python3 tools/repository.py verify "$REPOSITORY"' in first["run"]
     assert first["env"] == {"REPOSITORY": "${{ github.repository }}"}
+    assert {"run": "make print"} in jobs["build"]["steps"]  # the site and its PDF
     assert jobs["deploy"]["needs"] == "build"
     publishing = [step for step in jobs["build"]["steps"] if "pages" in step.get("uses", "")] + [jobs["deploy"], first]
     assert {step["if"] for step in publishing} == {"github.event_name != 'pull_request'"}

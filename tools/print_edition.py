@@ -1,7 +1,7 @@
 """The print edition: the pages of the built site joined into one, and that one as a PDF.
 
     python tools/print_edition.py join    make _build/html/print.html from the pages in _toc.yml, in their order
-    python tools/print_edition.py pdf     print it to _build/html/embedding-norms.pdf with Chromium
+    python tools/print_edition.py pdf     print it to _build/html/embedding-norms.pdf with Chromium, and link to that
 
 In the joined page every link between pages leads to a place within it, so that the PDF is whole by itself.
 """
@@ -9,6 +9,7 @@ In the joined page every link between pages leads to a place within it, so that 
 import argparse
 import os
 import posixpath
+import re
 import sys
 import tempfile
 import tomllib
@@ -32,6 +33,8 @@ CHROME = (
 )
 # Names, punctuation and spaces in code have no colour of their own; half of all tags in the PDF would be theirs.
 UNCOLOURED = ".highlight span.n, .highlight span.p, .highlight span.w"
+# A link to the joined page that has no link to the PDF behind it.
+TO_JOINED = re.compile(rf'(<a [^>]*href="((?:\.\./)*){re.escape(JOINED)}"[^>]*>[^<]*</a>)(?! \(<a )')
 REFERRING = ("for", "headers", "aria-controls", "aria-describedby", "aria-labelledby")  # attributes that name ids
 
 Pages = dict[str, BeautifulSoup]  # by the names that _toc.yml gives them
@@ -279,8 +282,18 @@ def printed(page: Path, executable: str) -> bytes:
         return pdf()
 
 
+def offer(root: Path) -> None:
+    """Put a link to the PDF behind each link to the joined page; a site without a PDF has none."""
+    for name in [name for part in read_parts(root) for name in part.names]:
+        page = root / "_build" / "html" / f"{name}.html"
+        text = page.read_text(encoding="utf-8")
+        offering = TO_JOINED.sub(rf'\1 (<a href="\2{PDF}">PDF</a>)', text)
+        if offering != text:
+            write(page, offering.encode())
+
+
 def print_pdf(root: Path) -> Path:
-    """Write the PDF of the joined page; returns where."""
+    """Write the PDF of the joined page and let the site link to it; returns where it is."""
     from playwright.sync_api import Error
 
     page = root / "_build" / "html" / JOINED
@@ -295,6 +308,7 @@ def print_pdf(root: Path) -> Path:
         raise RuntimeError(f"{executable} failed: {error.message.splitlines()[0]}") from error
     pdf = page.with_name(PDF)
     write(pdf, content)
+    offer(root)
     return pdf
 
 

@@ -9,8 +9,9 @@
                                                                     address is set (run before the site is published)
 
 Derived places: the site's launch buttons and base address in _config.yml, book/setup_cell.py and the same cell in every
-notebook, CITATION.cff, and the links in README.md. Until an address is set, there are no launch buttons and no links.
-They lead to the tag of the version (v0.1.0 for version 0.1.0) unless another one is pinned, for an edition of its own.
+notebook and assignment, CITATION.cff, and the links in README.md. Until an address is set, there are no launch buttons
+and no links. They lead to the tag of the version (v0.1.0 for version 0.1.0) unless another one is pinned, for an
+edition of its own.
 """
 
 import argparse
@@ -214,7 +215,7 @@ def plan(root: Path, pyproject: str) -> dict[Path, str]:
     fill(root / "CITATION.cff", lambda text: fill_block(text, *comment, citation_block(address)))
     fill(root / "README.md", lambda text: fill_block(text, *mark, readme_block(address, notebooks[0].name)))
     cell = fill(root / "book" / "setup_cell.py", lambda text: fill_cell(text, address))
-    for path in notebooks:
+    for path in [*notebooks, *sorted(root.glob("assignments/*.ipynb"))]:
         fill(path, lambda text: fill_notebook(text, cell))
     return planned
 

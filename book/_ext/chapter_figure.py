@@ -40,7 +40,7 @@ def fill_in(app, doctree, docname: str) -> None:
             continue
         number = ".".join(map(str, app.env.toc_fignumbers[home]["figure"][anchor]))
         target = f"{app.builder.get_relative_uri(docname, home)}#{anchor}"
-        link = nodes.reference("", f"Figure {number}", internal=True, refuri=target)
+        link = nodes.reference("", f"Figure\N{NO-BREAK SPACE}{number}", internal=True, refuri=target)
         caption = nodes.caption("", "", *placeholder[0].children, nodes.Text(" ("), link, nodes.Text(")"))
         image = next(found.findall(nodes.image)).deepcopy()
         placeholder.replace_self(nodes.figure("", image, caption, align="center", ids=[f"{name}-shown"]))

@@ -8,7 +8,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 COLAB = "colab-check.json"  # beside the page; written by tools/colab_check.py
-HEAD = ("Notebook", "Executed", "Minutes", "Minutes on Colab's packages")
+HEAD = ("Notebook", "Executed", "Minutes", "Minutes on Colab’s packages")
 
 
 class Executions(SphinxDirective):
@@ -38,7 +38,7 @@ def rows(app, docname: str) -> list[list[nodes.Node]]:
         number = ".".join(map(str, app.env.toc_secnumbers.get(name, {}).get("", ())))
         title = f"{number}. {app.env.titles[name].astext()}" if number else app.env.titles[name].astext()
         link = nodes.reference("", title, internal=True, refuri=app.builder.get_relative_uri(docname, name))
-        day = datetime.fromtimestamp(data["mtime"]).strftime("%d %B %Y")
+        day = datetime.fromtimestamp(data["mtime"]).strftime("%d\N{NO-BREAK SPACE}%b\N{NO-BREAK SPACE}%Y")
         there = colab.get(f"{Path(name).name}.ipynb", {}).get("seconds")
         found.append([link, *map(nodes.Text, (day, minutes(data["runtime"]), minutes(there)))])
     return found

@@ -50,7 +50,8 @@ def hold_places(html: str, images: dict[str, str]) -> str:
 
     def complete(match: re.Match) -> str:
         source = sources.get(Path(unquote(unescape(match["src"]))).name)
-        measures = 'width="{}" height="{}" '.format(*size(source)) if source and source.suffix == ".webp" else ""
+        known = source and source.suffix == ".webp"
+        measures = 'width="{0}" height="{1}" style="--width: {0}px" '.format(*size(source)) if known else ""
         return f'<img {measures}loading="lazy" decoding="async" {match["rest"]}'
 
     return re.sub(r'<img (?P<rest>[^>]*\bsrc="(?P<src>[^"]*/_images/[^"]*)")', complete, html)

@@ -1,4 +1,4 @@
-"""Finish every page after its template: icons are drawn, figures hold their places, slips in the markup are mended."""
+"""Finish every page after its template: icons are drawn, figures hold their places, lines break where they may."""
 
 import re
 
@@ -14,12 +14,35 @@ SLIPS = [
     (r"<th(\b[^>]*)>(<p></p>)?</th>", r"<td\1></td>"),  # an empty cell is no heading
 ]
 
+BLOCK = re.compile(r"(?<=<pre><span></span>)(.*?)(?=</pre>)", re.DOTALL)  # code or output, as Pygments writes it
+FORMULA = re.compile(r'([(\[“]*)(<span class="math notranslate nohighlight">[^<]*</span>)([^\s<]*)')
+
+
+def mark_lines(block: re.Match) -> str:
+    """The lines of a block as elements, so that a style sheet can say how one that is too long goes on."""
+    return "\n".join(map(mark_line, block[1].rstrip("\n").split("\n"))) + "\n"
+
+
+def mark_line(line: str) -> str:
+    """A line that goes on a little further in than it begins, and says whether its spaces make columns."""
+    text = re.sub(r"<[^>]*>", "", line)
+    indent = len(text) - len(text.lstrip())
+    classes = "line columns" if re.search(r"\S {2,}\S", text) else "line"
+    style = f' style="--hang: {indent + 2}ch"' if indent else ""
+    return f'<span class="{classes}"{style}>{line}</span>'
+
+
+def hold_together(formula: re.Match) -> str:
+    """A formula within a sentence, and the brackets and stops that touch it: browsers would break a line there."""
+    before, math, after = formula.groups()
+    return f'<span class="unbroken">{formula[0]}</span>' if before or after else math
+
 
 def mend(html: str) -> str:
-    """The page without the slips."""
+    """The page without the slips, and with lines that break well."""
     for pattern, replacement in SLIPS:
         html = re.sub(pattern, replacement, html)
-    return html
+    return FORMULA.sub(hold_together, BLOCK.sub(mark_lines, html))
 
 
 class Pages(BuiltinTemplateLoader):

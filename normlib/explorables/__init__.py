@@ -15,9 +15,15 @@ What the reader moves can be read back: ``widget.z``.
 
 import importlib
 
-__all__ = ["DragEmbedding", "Race"]
+__all__ = ["ConfidenceDial", "CutAndScale", "DragEmbedding", "Race", "Sphere"]
 
-_HOMES = {"DragEmbedding": "drag_embedding", "Race": "race"}
+_HOMES = {
+    "ConfidenceDial": "confidence_dial",
+    "CutAndScale": "cut_and_scale",
+    "DragEmbedding": "drag_embedding",
+    "Race": "race",
+    "Sphere": "sphere",
+}
 
 
 def __getattr__(name: str):

@@ -95,3 +95,37 @@ const follow = (element, place, { press, move, release }) => {
     element.addEventListener("lostpointercapture", released, { once: true })
   })
 }
+
+// A choice among a few values of the model's value `name`; `options` are pairs of value and text.
+const choice = (model, { name, label, options }) => {
+  const buttons = options.map(([value, text]) =>
+    button(text, () => {
+      model.set(name, value)
+      model.save_changes()
+    }),
+  )
+  const draw = () => options.forEach(([value], i) => buttons[i].setAttribute("aria-pressed", value === model.get(name)))
+  const group = html("div", { class: "buttons", role: "group", "aria-label": label }, ...buttons)
+  return { element: html("div", { class: "choice" }, html("span", {}, label), group), draw }
+}
+
+// Numbers that came as base64, in a typed array of some kind.
+const unpack = (text, kind) => new kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer)
+
+// Axes for curves, 200 by 110: `x` and `y` have their ends, the name of the axis, and ticks as pairs of value and text.
+const chart = (label, x, y) => {
+  const [left, right, top, bottom] = [32, 191, 6, 88]
+  const across = (value) => left + ((right - left) * (value - x.least)) / (x.most - x.least)
+  const down = (value) => clamp(bottom - ((bottom - top) * (value - y.least)) / (y.most - y.least), top, bottom)
+  const curves = svg("g", { class: "curves" })
+  const element = svg("svg", { class: "chart", viewBox: "0 0 200 110", role: "img", "aria-label": label })
+  for (const [value, text] of x.ticks) element.append(svg("text", { x: across(value), y: 97, "text-anchor": "middle" }, text))
+  for (const [value, text] of y.ticks) {
+    element.append(svg("line", { class: "tick", x1: left, x2: right, y1: down(value), y2: down(value) }))
+    element.append(svg("text", { x: left - 3, y: down(value) + 2.5, "text-anchor": "end" }, text))
+  }
+  element.append(svg("text", { x: (left + right) / 2, y: 107, "text-anchor": "middle" }, x.label))
+  element.append(svg("text", { x: 5, y: (top + bottom) / 2, class: "upright", "text-anchor": "middle" }, y.label), curves)
+  const points = (xs, ys) => xs.map((value, i) => `${across(value).toFixed(1)},${down(ys[i]).toFixed(1)}`)
+  return { element, curves, across, down, points }
+}

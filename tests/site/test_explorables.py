@@ -6,6 +6,7 @@ The pages are opened as files, as by a reader who keeps a copy of the book.
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,17 +21,32 @@ import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
+from scipy.spatial.transform import Rotation
 
-from normlib import explorables, gradients, losses, simulations
+from normlib import data, explorables, gradients, interventions, losses, records, simulations
 from normlib.explorables._explorable import module
 from toc import ROOT, SITE
+from visiting import SETTLE
 
-PAGES = {"drag_embedding": "01_hypersphere_paradox", "race": "04_convergence_simulations"}
+# Where each is shown, and its name to a screen reader.
+PLACES = [
+    ("drag_embedding", "01_hypersphere_paradox"),
+    ("race", "04_convergence_simulations"),
+    ("sphere", "05_structure_simulations"),
+    ("cut_and_scale", "06_interventions"),
+    ("race", "06_interventions"),
+    ("confidence_dial", "09_confidence"),
+]
+LABELS = {
+    "drag_embedding": "Drag an embedding",
+    "race": "Race of four norms",
+    "sphere": "Embeddings of an encoder in training",
+    "cut_and_scale": "Cut and scale",
+    "confidence_dial": "Confidence dial",
+}
 SIZES = {"desktop": {"width": 1280, "height": 900}, "narrow": {"width": 320, "height": 700}}
 LEAST_TARGET = 24  # pixels
 FRAME = 1000 / 60  # milliseconds
-
-SETTLED = "[...document.querySelectorAll('.math')].every((formula) => formula.querySelector('mjx-container'))"
 
 # The exported functions of a module on many inputs, given as [name, arguments].
 COMPUTE = """async ([source, calls]) => {
@@ -42,19 +58,27 @@ COMPUTE = """async ([source, calls]) => {
 class Opened:
     """A page from the built site as a file, with the network cut, and what went wrong on it."""
 
-    def __init__(self, context, name):
+    def __init__(self, context, name, address):
         self.page, self.troubles, self.asked = context.new_page(), [], []
         self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
         self.page.on("console", lambda message: message.type == "error" and self.troubles.append(message.text))
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto((SITE / "notebooks" / f"{PAGES[name]}.html").as_uri(), wait_until="load")
-        self.figure = self.page.locator(".explorable")
+        self.page.goto(address.as_uri(), wait_until="load")
+        self.figure = self.page.get_by_role("group", name=LABELS[name], exact=True)
 
     def start(self):
         self.figure.wait_for()
-        self.page.wait_for_function(SETTLED)  # formulas that are set later move what stands below them
+        self.page.evaluate(SETTLE)  # formulas that are set later move what stands below them
         self.figure.scroll_into_view_if_needed()
         return self
+
+    def hold_time(self):
+        """From here on time passes only in `wait`, so that a busy machine counts as many steps as an idle one."""
+        self.page.clock.install(time=0)
+        self.page.clock.pause_at(1)
+
+    def wait(self, milliseconds):
+        self.page.clock.run_for(milliseconds)
 
     def number(self, name):
         """A number of the list beside the plane."""
@@ -62,12 +86,20 @@ class Opened:
         return float(text.replace("−", "-").rstrip("°"))
 
     def rows(self):
-        """Norm, norm now, angle, steps and law of each pair of the race."""
+        """What the table of the figure says: of a race norm, norm now, angle, steps and law of each pair."""
         rows = self.figure.locator("tbody tr").all()
-        return [[cell.inner_text().replace(",", "") for cell in row.locator("th, td").all()] for row in rows]
+        return [
+            [re.sub(r"(?<=\d),(?=\d)", "", cell.inner_text()) for cell in row.locator("th, td").all()] for row in rows
+        ]
 
     def button(self, name):
         return self.figure.get_by_role("button", name=name, exact=True)
+
+    def choose(self, group, name):
+        self.figure.get_by_role("group", name=group, exact=True).get_by_role("button", name=name, exact=True).click()
+
+    def slider(self, name):
+        return self.figure.get_by_role("slider", name=name)
 
     def spot(self, x, y):
         """Pixels of a point of the plane."""
@@ -77,16 +109,33 @@ class Opened:
 
 
 @contextmanager
-def opened(browser, name, size="desktop", scheme="light", motion="no-preference", **options):
-    if not (SITE / "index.html").is_file():
+def opened(browser, name, size="desktop", scheme="light", motion="no-preference", chapter=None, **options):
+    """A figure on the page of a chapter, the first that has it; or on the page of a path."""
+    if not (SITE / "index.html").is_file() and not isinstance(chapter, Path):
         pytest.skip("the site is not built: run make book")
     context = browser.new_context(
         viewport=SIZES[size], color_scheme=scheme, reduced_motion=motion, offline=True, **options
     )
+    address = SITE / "notebooks" / f"{chapter or dict(reversed(PLACES))[name]}.html"
     try:
-        yield Opened(context, name)
+        yield Opened(context, name, chapter if isinstance(chapter, Path) else address)
     finally:
         context.close()
+
+
+PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width"><title>Figure</title>
+<main><h1>Figure</h1><div><script type="application/vnd.jupyter.widget-state+json">{state}</script>
+<script type="application/vnd.jupyter.widget-view+json">{{"model_id": "one"}}</script></div></main>
+<script>{host}</script></html>"""
+
+
+def page_with(figure, path: Path) -> Path:
+    """A page of nothing but a figure and its host script."""
+    state = {name: getattr(figure, name) for name in figure.keys if name not in ("layout", "tabbable", "tooltip")}
+    host = (ROOT / "book" / "public" / "explorables.js").read_text(encoding="utf-8")
+    saved = json.dumps({"state": {"one": {"state": state}}})
+    path.write_text(PAGE.format(state=saved, host=host), encoding="utf-8")
+    return path
 
 
 @pytest.fixture
@@ -98,6 +147,18 @@ def drag(browser):
 @pytest.fixture
 def race(browser):
     with opened(browser, "race") as page:
+        yield page.start()
+
+
+@pytest.fixture
+def sphere(browser):
+    with opened(browser, "sphere") as page:
+        yield page.start()
+
+
+@pytest.fixture
+def cut(browser):
+    with opened(browser, "cut_and_scale") as page:
         yield page.start()
 
 
@@ -166,11 +227,100 @@ def test_law_of_the_race_is_that_of_normlib(compute):
     np.testing.assert_allclose(compute("race", calls), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", PAGES)
+def test_curves_of_the_cut_are_those_of_the_record(compute):
+    """Every network, cut and step size, to the two bytes that a number has."""
+    figure = explorables.CutAndScale(records.load("digits-cuts")["steps"])
+    record = figure.record
+    places = list(np.ndindex(figure._curves.shape[:-1]))
+    calls = []
+    for depth, biases, batch_norm, cut, uncut in places:
+        network = {"depth": record["depths"][depth], "biases": bool(biases), "batch_norm": bool(batch_norm)}
+        calls.append(["run", figure.curves, record, network | {"cut": record["cuts"][cut]}, uncut])
+    for place, run in zip(places, compute("cut_and_scale", calls), strict=True):
+        found = [*run["loss"], *run["lossHalf"], *run["norm"], *run["normHalf"], math.log10(run["spread"])]
+        np.testing.assert_allclose(found, figure._curves[place], rtol=0, atol=0.51 / record["scale"])
+
+
+def test_law_of_the_cut_is_what_it_does_to_a_network(compute):
+    model = torch.nn.Sequential(*(torch.nn.Linear(5, 5, bias=False, dtype=torch.float64) for _ in range(4)))
+    x = torch.ones(1, 5, dtype=torch.float64)
+    before = model(x).norm().item()
+    shorter = before / interventions.cut_initialization(model, 3.0)(x).norm().item()
+    assert compute("cut_and_scale", [["law", 3, 4]]) == pytest.approx([shorter])
+
+
+@pytest.fixture(scope="module")
+def trained_sphere():
+    return explorables.Sphere()
+
+
+def test_points_of_the_sphere_are_embeddings(compute, trained_sphere):
+    record = trained_sphere.measured
+    places = [(film, frame) for film in range(3) for frame in (0, 7, 15)]
+    found = compute("sphere", [["points", trained_sphere.films, record, *place] for place in places])
+    for (film, frame), points in zip(places, found, strict=True):
+        off = np.abs(np.array(points) - trained_sphere._frames[film][frame].numpy())
+        assert off.max() <= 0.51 * record["scales"][film][frame] / 127
+
+
+def test_lengths_of_the_classes_are_those_of_normlib(compute, trained_sphere):
+    mixture = simulations.spherical_mixture((8, 4, 2, 1), seeds=[0])
+    encoders = simulations.train_encoder(mixture, dim=3, lr=0.1, epochs=3, progress=False)
+    norms = simulations.norm_table(mixture, norm=encoders).groupby("label")["norm"].mean().to_numpy()
+    needles = trained_sphere.measured["needles"][1][trained_sphere.measured["epochs"].index(3)]
+    (found,) = compute("sphere", [["lengths", needles]])
+    np.testing.assert_allclose(found, np.stack([norms, norms / norms.mean()], axis=1), rtol=1e-3)
+
+
+def test_turned_embeddings_keep_their_lengths(compute):
+    rng = np.random.default_rng(2)
+    z, turns, tilts = rng.standard_normal((100, 3)), rng.uniform(-3, 3, 100), rng.uniform(-1.5, 1.5, 100)
+    found = compute("sphere", [["rotate", *given] for given in zip(z.tolist(), turns, tilts, strict=True)])
+    turn = Rotation.from_euler("yx", np.stack([turns, tilts], axis=1))  # about the axes that stay in place
+    np.testing.assert_allclose(found, turn.apply(z), rtol=0, atol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def dial():
+    samples = records.load("digits-simclr")["samples"].query("lr == 0.1")
+    return explorables.ConfidenceDial(samples, data.digits("test"))
+
+
+@pytest.fixture
+def digits(browser, dial, tmp_path):
+    """The page of the dial, until a chapter shows it."""
+    with opened(browser, "confidence_dial", chapter=page_with(dial, tmp_path / "dial.html")) as page:
+        page.figure.wait_for()
+        yield page
+
+
+def test_dial_reads_its_table_and_counts_as_normlib_does(compute, dial):
+    networks = compute("confidence_dial", [["network", dial.table, dial.record, index] for index in range(8)])
+    for table, (norm, untrained, correct), curves in zip(networks, dial._networks, dial.curves(), strict=True):
+        np.testing.assert_allclose(table["norm"], norm, rtol=0, atol=norm.max() / 65535)
+        np.testing.assert_allclose(table["untrained"], untrained, rtol=0, atol=untrained.max() / 65535)
+        assert table["correct"] == correct.tolist()
+        found = compute("confidence_dial", [["curve", table[by], table["correct"]] for by in ("norm", "untrained")])
+        # Norms that differ by less than the table can hold may change places.
+        np.testing.assert_allclose(np.array(found)[:, :-20], curves[:2, :-20], rtol=0, atol=1 / 20)
+        assert np.mean(np.abs(np.array(found) - curves[:2]) > 1e-12) < 0.02
+
+
+def test_accuracy_is_that_of_the_longest(compute):
+    rng = np.random.default_rng(3)
+    norms, correct = rng.uniform(0, 5, 200), rng.integers(0, 2, 200)
+    kept = [correct[norms >= threshold].mean() for threshold in (0.0, 1.0, 3.0)]
+    dropped = compute("confidence_dial", [["dropped", norms.tolist(), threshold] for threshold in (0.0, 1.0, 3.0)])
+    assert dropped == [(norms < threshold).sum() for threshold in (0.0, 1.0, 3.0)]
+    (curve,) = compute("confidence_dial", [["curve", norms.tolist(), correct.tolist()]])
+    assert [curve[count] for count in dropped] == pytest.approx(kept)
+
+
+@pytest.mark.parametrize(("name", "chapter"), PLACES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_figure_starts_without_a_network_and_without_barriers(browser, name, size, scheme):
-    with opened(browser, name, size, scheme) as page:
+def test_figure_starts_without_a_network_and_without_barriers(browser, name, chapter, size, scheme):
+    with opened(browser, name, size, scheme, chapter=chapter) as page:
         page.start()
         assert page.troubles == []
         assert {url.split(":")[0] for url in page.asked} <= {"file", "blob", "data"}
@@ -187,17 +337,19 @@ def test_figure_starts_without_a_network_and_without_barriers(browser, name, siz
             assert min(box["width"], box["height"]) >= LEAST_TARGET, target.evaluate("it => it.outerHTML")
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", dict(PLACES))
 def test_still_stands_for_the_figure_where_nothing_moves(browser, name):
     with opened(browser, name, java_script_enabled=False) as page:
-        still = page.page.locator(".explorable-still img")
-        assert still.is_visible()
-        assert len(still.get_attribute("alt")) >= 40
+        stills = page.page.locator(".explorable-still img").all()
+        assert stills
+        for still in stills:
+            assert still.is_visible()
+            assert len(still.get_attribute("alt")) >= 40
     with opened(browser, name) as page:
-        still = page.start().page.locator(".explorable-still img")
-        assert not still.is_visible()
+        stills = page.start().page.locator(".explorable-still img").all()
+        assert not any(still.is_visible() for still in stills)
         page.page.emulate_media(media="print")
-        assert still.is_visible()
+        assert all(still.is_visible() for still in stills)
         assert not page.figure.is_visible()
 
 
@@ -205,7 +357,7 @@ def test_only_pages_with_a_figure_to_move_load_its_host():
     if not (SITE / "index.html").is_file():
         pytest.skip("the site is not built: run make book")
     loading = [path.stem for path in SITE.rglob("*.html") if "explorables.js" in path.read_text(encoding="utf-8")]
-    assert sorted(loading) == sorted(PAGES.values())
+    assert sorted(loading) == sorted({chapter for _, chapter in PLACES})
 
 
 def test_pointer_puts_z_anywhere_and_the_loss_is_the_same_along_a_ray(drag):
@@ -227,26 +379,27 @@ def test_pointer_puts_z_anywhere_and_the_loss_is_the_same_along_a_ray(drag):
     assert drag.troubles == []
 
 
-def swing(drag, seconds=2.5):
-    """Swing the target by 90° to either side; gives the length before and after and the steps."""
-    before, start = drag.number("length"), time.monotonic()
+def swing(drag, seconds=2.5, tick=0.04):
+    """Swing the target by 90° to either side; gives the length before and after and the steps. Time is held."""
+    before = drag.number("length")
     drag.page.mouse.move(*drag.spot(3.2, 0))
     drag.page.mouse.down()
-    while (passed := time.monotonic() - start) < seconds:
+    for passed in np.arange(0, seconds, tick):
         angle = math.pi / 2 * math.sin(4 * passed)
         drag.page.mouse.move(*drag.spot(3.2 * math.cos(angle), 3.2 * math.sin(angle)))
-        drag.page.wait_for_timeout(20)
+        drag.wait(1000 * tick)
     drag.page.mouse.up()
     return before, drag.number("length"), drag.number("steps")
 
 
 def test_pulled_along_z_gets_heavier(drag):
     """The same swings move a long embedding less, and lengthen it less."""
+    drag.hold_time()
     growth = {}
     for length in (0.5, 1, 2):
         drag.page.mouse.click(*drag.spot(0, length))
         before, after, steps = swing(drag)
-        assert steps > 20
+        assert steps == pytest.approx(30 * 2.5, abs=2)
         growth[before] = after / before
     assert growth[0.5] > growth[1] > growth[2] >= 1
     assert growth[1] > 1.05
@@ -277,14 +430,16 @@ def test_steps_are_those_of_the_chapter(drag):
 
 
 def test_run_goes_on_until_z_has_arrived_or_is_paused(drag):
+    drag.hold_time()
     drag.button("Run").click()
-    drag.page.wait_for_timeout(300)
+    drag.wait(300)
     drag.button("Pause").click()
     steps = drag.number("steps")
-    drag.page.wait_for_timeout(300)
+    drag.wait(300)
     assert drag.number("steps") == steps > 0
     drag.button("Run").click()
-    drag.button("Run").wait_for(timeout=20_000)  # its name again when z has arrived
+    drag.wait(10_000)
+    drag.button("Run").wait_for()  # its name again when z has arrived
     assert drag.number("angle φ") == 0
     drag.button("Reset").click()
     assert (drag.number("length"), drag.number("steps")) == (1, 0)
@@ -292,13 +447,17 @@ def test_run_goes_on_until_z_has_arrived_or_is_paused(drag):
 
 def test_without_motion_figures_jump(browser):
     with opened(browser, "drag_embedding", motion="reduce") as drag:
-        drag.start().button("Run").click()
+        drag.start().hold_time()
+        drag.button("Run").click()
         assert drag.number("steps") == 30
-        drag.page.wait_for_timeout(300)
+        drag.wait(300)
         assert drag.number("steps") == 30
     with opened(browser, "race", motion="reduce") as race:
         race.start().button("Race").click()
         assert [row[3] for row in race.rows()] == ["95", "380", "855", "1520"]
+    with opened(browser, "sphere", motion="reduce") as sphere:
+        sphere.start().button("Play").click()
+        assert sphere.slider("epoch").get_attribute("aria-valuetext") == "100"
 
 
 def test_values_are_announced_now_and_then(drag):
@@ -309,8 +468,9 @@ def test_values_are_announced_now_and_then(drag):
             .observe(document.querySelector(".explorable-aloud"), { childList: true })
         }"""
     )
+    drag.hold_time()
     swing(drag)
-    drag.page.wait_for_timeout(1700)
+    drag.wait(1700)
     spoken = drag.page.evaluate("spoken")
     assert 1 <= len(spoken) <= 4  # in about four seconds
     assert spoken[-1].startswith(f"length {drag.number('length'):.2f}, angle {drag.number('angle φ'):.0f}°")
@@ -325,8 +485,9 @@ def test_race_counts_what_normlib_counts(race):
 
 
 def test_race_runs_and_is_paused(race):
+    race.hold_time()
     race.button("Race").click()
-    race.page.wait_for_timeout(500)
+    race.wait(500)
     race.button("Pause").click()
     steps = [row[3] for row in race.rows()]
     assert 0 < int(steps[-1]) < 1520
@@ -358,6 +519,105 @@ def test_shortest_pair_can_lose(race):
     steps = [int(row[3]) for row in race.rows()]
     assert steps == sorted(steps, reverse=True)
     assert [row[4] for row in race.rows()] == ["0"] * 4
+
+
+def test_choices_show_the_record_of_the_network(cut):
+    table = records.load("digits-cuts")["steps"].query("depth == 4 and biases and not batch_norm")
+    cut.choose("layers L", "4")
+    cut.choose("biases", "with")
+    last = table[table["step"] == 100].groupby(["cut", "lr"])["loss"].mean().round(2)
+    start = table[table["step"] == 0].groupby(["cut", "lr"])["norm"].mean().round(2)
+    lines = {"uncut, η 0.02": (1.0, 0.02), "cut 3, η 0.02": (3.0, 0.02), "uncut, η 0.18": (1.0, 0.18)}
+    rows = {row[0]: row[1:] for row in cut.rows()}
+    assert list(rows) == ["uncut, η 0.02", "cut 3, η 0.02", "uncut, η 0.18"]
+    for name, place in lines.items():
+        norm, _, loss = (float(text) if "·" not in text else None for text in rows[name])
+        assert norm == pytest.approx(start[place], abs=0.011)
+        assert loss == pytest.approx(last[place], abs=0.011)
+    assert rows["cut 3, η 0.02"][1].endswith("·10⁻⁶")
+    assert cut.figure.get_by_text("made z 1.1 times shorter").count() == 1
+    cut.choose("biases", "without")
+    assert cut.figure.get_by_text("made z 81 times shorter; the law cL says 81").count() == 1
+    assert cut.troubles == []
+
+
+def test_choices_answer_to_keys_and_say_what_is_chosen(cut):
+    four = cut.figure.get_by_role("group", name="cut c").get_by_role("button", name="4")
+    four.focus()
+    assert four.get_attribute("aria-pressed") == "false"
+    cut.page.keyboard.press("Enter")
+    assert four.get_attribute("aria-pressed") == "true"
+    assert [row[0] for row in cut.rows()][1:] == ["cut 4, η 0.02", "uncut, η 0.32"]
+
+
+def test_sphere_is_scrubbed_by_keys_and_by_buttons(sphere):
+    record = explorables.Sphere().measured
+    epoch = sphere.slider("epoch")
+    epoch.focus()
+    sphere.page.keyboard.press("End")
+    assert epoch.get_attribute("aria-valuetext") == "100"
+    means = [float(row[2]) for row in sphere.rows()]
+    assert means == pytest.approx(np.linalg.norm(record["needles"][0][15], axis=1), rel=0.1)  # on any machine
+    sphere.choose("weights", "8:4:2:1")
+    assert [row[1] for row in sphere.rows()] == ["8", "4", "2", "1"]
+    assert float(sphere.rows()[3][3]) < 0.9  # D, rare
+    sphere.button("Earlier").click()
+    assert epoch.get_attribute("aria-valuetext") == "80"
+    sphere.button("Later").click()
+    assert epoch.get_attribute("aria-valuetext") == "100"
+    assert sphere.troubles == []
+
+
+def test_sphere_turns_under_pointer_and_keys_and_plays(sphere):
+    place = "svg => [...svg.querySelectorAll('.dot')].map((dot) => dot.getAttribute('cx')).join()"
+    svg = sphere.figure.locator("svg")
+    before = svg.evaluate(place)
+    svg.drag_to(svg, source_position={"x": 100, "y": 100}, target_position={"x": 160, "y": 130})
+    assert svg.evaluate(place) != before
+    assert sphere.slider("turn").get_attribute("aria-valuetext") == f"{round(math.degrees(0.6 + 0.6))}°"
+    assert sphere.slider("tilt").get_attribute("aria-valuetext") == f"{round(math.degrees(0.4 + 0.3))}°"
+    sphere.slider("tilt").focus()
+    sphere.page.keyboard.press("Home")
+    assert sphere.slider("tilt").get_attribute("aria-valuetext") == "−90°"
+    colour = "svg => svg.querySelector('.dot').style.fill"
+    by_norm = svg.evaluate(colour)
+    sphere.choose("colour", "class")
+    assert svg.evaluate(colour) != by_norm
+    sphere.button("Play").click()
+    sphere.button("Pause").click()
+    assert sphere.slider("epoch").get_attribute("aria-valuetext") != "0"
+
+
+def test_dial_drops_the_shortest(digits, dial):
+    norm, _, correct = dial._networks[0]
+    assert digits.figure.get_by_text("450 of 450 kept").count() == 1
+    least = digits.slider("least norm")
+    least.focus()
+    for key in (*["PageUp"] * 5, "ArrowRight"):
+        digits.page.keyboard.press(key)
+    kept = norm >= float(least.input_value())
+    assert 0 < kept.sum() < 450
+    assert digits.figure.get_by_text(f"{kept.sum()} of 450 kept").count() == 1
+    accuracy = f"{100 * correct[kept].mean():.1f} %"
+    assert digits.rows()[0][:2] == ["norm", accuracy]
+    assert digits.rows()[2][:2] == ["chance", f"{100 * correct.mean():.1f} %"]
+    assert digits.troubles == []
+
+
+def test_dial_is_turned_by_a_press_on_a_digit_and_by_buttons(digits, dial):
+    picture = digits.figure.locator("canvas")
+    box = picture.bounding_box()
+    picture.click(position={"x": 2, "y": 4.5 * box["height"] / 18})  # the first of the fifth row of 25
+    assert digits.figure.get_by_text("350 of 450 kept").count() == 1
+    digits.button("Drop 5 % less").click()
+    assert digits.figure.get_by_text("373 of 450 kept").count() == 1
+    digits.button("Keep all").click()
+    assert digits.figure.get_by_text("450 of 450 kept").count() == 1
+    digits.choose("network", "8")
+    assert digits.rows()[2][1] == f"{100 * dial._networks[7][2].mean():.1f} %"
+    digits.slider("least norm").focus()
+    digits.page.keyboard.press("End")  # one is always kept
+    assert digits.figure.get_by_text("1 of 450 kept").count() == 1
 
 
 # Handlers run within the dispatch, then layout is forced: what a frame costs before it is painted.
@@ -430,6 +690,14 @@ def test_in_jupyterlab_figures_move_and_python_and_the_saved_notebook_follow(bro
             nbformat.v4.new_code_cell("from normlib import explorables\nfigure = explorables.DragEmbedding()\nfigure"),
             nbformat.v4.new_code_cell("race = explorables.Race()\nrace"),
             nbformat.v4.new_code_cell("print('read back', [round(x, 3) for x in figure.z], figure.steps, race.power)"),
+            nbformat.v4.new_code_cell("sphere = explorables.Sphere()\nsphere"),
+            nbformat.v4.new_code_cell(
+                "from normlib import data, records\nexplorables.CutAndScale(records.load('digits-cuts')['steps'])"
+            ),
+            nbformat.v4.new_code_cell(
+                "samples = records.load('digits-simclr')['samples'].query('lr == 0.1')\n"
+                "explorables.ConfidenceDial(samples, data.digits('test'))"
+            ),
         ],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
     )
@@ -438,7 +706,7 @@ def test_in_jupyterlab_figures_move_and_python_and_the_saved_notebook_follow(bro
     settings.mkdir(parents=True)
     (settings / "plugin.jupyterlab-settings").write_text('{"saveState": true}')
     with jupyterlab(tmp_path, tmp_path / "settings") as address:
-        context = browser.new_context(viewport={"width": 1280, "height": 1600})
+        context = browser.new_context(viewport={"width": 1280, "height": 4000})
         page, troubles = context.new_page(), []
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("console", lambda message: message.type == "error" and troubles.append(message.text))
@@ -447,7 +715,7 @@ def test_in_jupyterlab_figures_move_and_python_and_the_saved_notebook_follow(bro
         page.evaluate(KERNEL_READY)
         do = partial(page.evaluate, "command => jupyterapp.commands.execute(command)")
         do("notebook:run-all-cells")
-        page.locator(".explorable").nth(1).wait_for(timeout=60_000)
+        page.locator(".explorable").nth(4).wait_for(timeout=120_000)
         assert page.locator(".jp-OutputArea-output img").count() == 0  # the figure, not its still
         tip = page.get_by_role("slider", name="Embedding z")
         tip.click()
@@ -460,6 +728,10 @@ def test_in_jupyterlab_figures_move_and_python_and_the_saved_notebook_follow(bro
         power = page.get_by_role("slider", name="GradScale p")
         power.focus()
         page.keyboard.press("End")
+        page.get_by_role("slider", name="epoch").focus()
+        page.keyboard.press("End")
+        page.get_by_role("group", name="layers L").get_by_role("button", name="6").click()
+        page.get_by_role("button", name="Drop 5 % more").click()
         z, target = 1.21 * torch.tensor([[-0.8, 0.6]]).double(), torch.tensor([[1.0, 0.0]]).double()
         z = z - 0.2 * gradients.cosine_similarity_grad(z, target)[0]
         page.locator(".jp-CodeCell").nth(2).locator(".jp-InputArea").click()
@@ -476,3 +748,6 @@ def test_in_jupyterlab_figures_move_and_python_and_the_saved_notebook_follow(bro
     }
     assert kept["DragEmbedding"]["z"] == pytest.approx(z[0].tolist())
     assert kept["Race"]["power"] == 2
+    assert kept["Sphere"]["frame"] == 15
+    assert kept["CutAndScale"]["depth"] == 6
+    assert kept["ConfidenceDial"]["threshold"] > 0

@@ -28,7 +28,8 @@ WATCH = """() => {
   const named = (element) => element.outerHTML.slice(0, 160)
   window.targets = () => every(controls).length + every('*').filter(scrolls).length
   window.missed = () => ({
-    controls: every(controls).filter((element) => !focused.has(element)).map(named),
+    // The button back to the top shows itself when one goes up, so when the round begins again.
+    controls: every(controls).filter((element) => !focused.has(element) && element.id !== 'pst-back-to-top').map(named),
     regions: every('*').filter(scrolls)
       .filter((region) => ![...focused.keys()].some((element) => region.contains(element))).map(named),
     unmarked: [...focused].filter(([element, mark]) => element !== document.activeElement && rings(element) === mark)

@@ -46,6 +46,17 @@ TOO_WIDE = """() => {
   }
 }"""
 
+# Code, output and formulas that reach beyond the box that shows them.
+CUT_OFF = """(selector) => [...document.querySelectorAll(selector)]
+  .filter((element) => element.checkVisibility() && element.clientWidth)
+  .filter((element) => element.scrollWidth > element.clientWidth + 1)
+  .map((element) => element.textContent.trim().slice(0, 160))"""
+
+# Lines that begin with the stop of a formula which ends the line above.
+LONELY = """() => [...document.querySelectorAll('.unbroken')]
+  .filter((element) => element.checkVisibility() && element.getClientRects().length > 1)
+  .map((element) => element.parentElement.textContent.trim().slice(0, 160))"""
+
 
 @pytest.fixture(scope="class", params=pages())
 def visit(request, browser, site):
@@ -69,6 +80,9 @@ class Checks:
         assert found["typeset"] == found["formulas"]
         assert found["formulas"] or not visit.name.startswith("notebooks/")
 
+    def test_no_line_begins_with_the_stop_of_a_formula(self, visit):
+        assert visit.page.evaluate(LONELY) == []
+
     @pytest.mark.parametrize("theme", ["light", "dark"])
     def test_axe_finds_no_barrier(self, visit, theme):
         visit.theme(theme)
@@ -90,12 +104,20 @@ class TestDesktop(Checks):
         weights = {source: transferred(source) for source, _ in images}
         assert {source: weight for source, weight in weights.items() if weight > FIGURE} == {}
 
+    def test_code_and_what_it_prints_are_shown_whole(self, visit):
+        visit.unfold()
+        assert visit.page.evaluate(CUT_OFF, "article pre") == []
+
 
 class TestPhone(Checks):
     SIZE = PHONE
 
     def test_the_page_does_not_scroll_sideways(self, visit):
         assert visit.page.evaluate(TOO_WIDE) == {"document": 0, "elements": []}
+
+    def test_formulas_fit(self, visit):
+        visit.unfold()
+        assert visit.page.evaluate(CUT_OFF, "article mjx-container[display='true']") == []
 
 
 def transferred(address):

@@ -103,6 +103,11 @@ def pdf():
     return PdfReader(JOINED.with_name(print_edition.PDF))
 
 
+def test_the_site_offers_the_pdf(pdf):
+    welcome = BeautifulSoup((SITE / "book" / "welcome.html").read_bytes(), "html.parser")
+    assert [link.get_text() for link in welcome.select(f"article a[href='../{print_edition.PDF}']")] == ["PDF"]
+
+
 def headings(outline):
     """Titles of a PDF's outline, those of levels below in order."""
     for entry in outline:

@@ -1,6 +1,7 @@
 """What a reader does: search, change the theme, copy, unfold, open the files without a server, print."""
 
 import pytest
+from playwright.sync_api import expect
 
 from toc import SITE
 from visiting import visiting
@@ -35,6 +36,7 @@ def test_search_finds_a_term_and_its_result_leads_to_the_page(browser, site):
     with visiting(browser, site, "book/welcome.html") as visit:
         page = visit.page
         page.keyboard.press("Control+k")
+        expect(page.locator("input[type=search]:focus")).to_be_visible()
         page.keyboard.type("GradScale")
         page.keyboard.press("Enter")
         page.wait_for_url("**/search.html?*")
@@ -58,7 +60,7 @@ def test_the_theme_switch_works_and_is_remembered(browser, site):
         for _ in range(3):  # system, light, dark
             if visit.page.evaluate(theme) != "dark":
                 switch.click()
-        assert visit.page.evaluate(theme) == "dark"
+        expect(visit.page.locator("html")).to_have_attribute("data-theme", "dark")
         assert visit.page.evaluate(ground) != light
         visit.open(DERIVATION)
         assert visit.page.evaluate(theme) == "dark"
@@ -71,6 +73,7 @@ def test_the_copy_button_copies_the_code(browser, site):
         code = button.locator("xpath=preceding-sibling::pre | ../pre").first
         code.hover()
         button.click()
+        expect(visit.page.locator("button.copybtn.success")).to_be_visible()
         copied = visit.page.evaluate("navigator.clipboard.readText()")
         assert copied.strip() == code.inner_text().strip() != ""
 
@@ -79,9 +82,9 @@ def test_the_copy_button_copies_the_code(browser, site):
 def test_a_folded_solution_opens_by_key(browser, site, key):
     with visiting(browser, site, DERIVATION) as visit:
         solution = visit.page.locator(".solution").first
-        assert not solution.locator("p").last.is_visible()
+        expect(solution.locator("p").last).to_be_hidden()
         solution.locator("button, summary").first.press(key)
-        assert solution.locator("p").last.is_visible()
+        expect(solution.locator("p").last).to_be_visible()
 
 
 @pytest.mark.parametrize("name", THREE)

@@ -121,6 +121,15 @@ def test_every_folded_box_has_a_title_to_unfold_it_by(pages):
     assert [str(page.path.relative_to(SITE)) for page in folded if box.search(page.text)] == []
 
 
+def test_no_markup_of_docstrings_is_left(pages):
+    text = pages[SITE / "book" / "api.html"].text
+    assert "``" not in text
+    # A colon in what a function returns makes a type of what stands before it.
+    returned = re.findall(r"<dt[^>]*>(?:Returns|Yields)<.*?</dt>\s*<dd[^>]*>(.*?)</dd>", text, re.DOTALL)
+    assert len(returned) > 50
+    assert [sentence for sentence in returned if " – " in sentence] == []
+
+
 @pytest.mark.parametrize("entry", entries())
 def test_the_page_has_its_title_and_a_chapter_the_number_in_its_file_name(pages, entry):
     title = pages[SITE / f"{entry}.html"].title.removesuffix("#")

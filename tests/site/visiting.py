@@ -10,9 +10,15 @@ DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 INLINE = ("data", "blob")  # schemes of addresses that stand for their content
 
+# Formulas, fonts, and the frame in which the page takes note of their sizes: from then on nothing moves.
 SETTLE = """async () => {
   await window.MathJax?.startup?.promise
   await document.fonts.ready
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))
+}"""
+UNFOLD = """() => {
+  document.querySelectorAll('.toggle-hidden > .admonition-title').forEach((title) => title.click())
+  document.querySelectorAll('details').forEach((details) => { details.open = true })
 }"""
 STILL = "*, *::before, *::after { animation: none !important; transition: none !important }"
 
@@ -44,6 +50,11 @@ class Visit:
         """Wait for formulas and fonts; from then on nothing moves."""
         self.page.evaluate(SETTLE)
         self.page.add_style_tag(content=STILL)
+
+    def unfold(self) -> None:
+        """Open what is folded: boxes and code."""
+        self.page.evaluate(UNFOLD)
+        self.page.evaluate(SETTLE)
 
     def outside(self) -> list[str]:
         """Addresses of requests that left the site."""

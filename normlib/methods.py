@@ -1,0 +1,201 @@
+"""Methods beside SimCLR, over the same backbones and heads: what each puts out for an image, and its loss.
+
+A method is a model that :func:`normlib.training.fit` trains: ``forward`` maps images to the tensors that the loss
+compares, ``loss`` takes these tensors of both views, and ``after_step``, where there is one, is called after each step
+of the optimiser. The first tensor is the one whose directions the loss turns; its gradient is what GradScale scales.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from normlib._rows import check_number
+from normlib.interventions import GradScale
+from normlib.losses import barlow_twins, negative_cosine, sigmoid_loss, vicreg
+from normlib.models import SimCLR
+
+__all__ = ["BYOL", "METHODS", "WITH_PREDICTOR", "JointEmbedding", "SimSiam"]
+
+
+class JointEmbedding(nn.Module):
+    """Backbone and projector, ``x → h → z``, as in SimCLR, under any loss of two views.
+
+    Args:
+        backbone: Maps images ``(N, C, H, W)`` to features ``h`` of shape ``(N, F)``.
+        projector: Maps ``h`` to embeddings ``z`` of shape ``(N, D)``.
+        loss: Called as ``loss(z1, z2, check_finite=False, **options)``: :func:`normlib.losses.sigmoid_loss` (SigLIP),
+            :func:`normlib.losses.barlow_twins`, :func:`normlib.losses.vicreg`.
+        grad_scale: GradScale power p behind the projector; 0 adds no layer.
+        options: Settings of the loss.
+
+    >>> from normlib import losses, models
+    >>> model = JointEmbedding(models.digits_encoder(16, 8), models.projection_head(8, 8, 4), losses.vicreg)
+    >>> z = model(torch.rand(6, 1, 8, 8))
+    >>> z.shape, model.loss(*z.chunk(2)).shape
+    (torch.Size([6, 4]), torch.Size([]))
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        projector: nn.Module,
+        loss: Callable[..., Tensor],
+        *,
+        grad_scale: float = 0.0,
+        **options: float,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+        self.grad_scale = _grad_scale(grad_scale)
+        self._loss, self._options = loss, options
+
+    def features(self, x: Tensor) -> Tensor:
+        """Backbone output ``h``, shape ``(N, F)``."""
+        return self.backbone(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings ``z``, shape ``(N, D)``, not normalised."""
+        return self.grad_scale(self.projector(self.features(x)))
+
+    def loss(self, z1: Tensor, z2: Tensor) -> Tensor:
+        """Loss of the embeddings of both views, each ``(N, D)``."""
+        return self._loss(z1, z2, check_finite=False, **self._options)
+
+    def extra_repr(self) -> str:
+        """Show the loss and its settings in ``print(model)``."""
+        return ", ".join([self._loss.__name__, *(f"{name}={value}" for name, value in self._options.items())])
+
+
+class SimSiam(nn.Module):
+    """A predictor of the other view's embedding, which is held constant: ``x → h → z → p``.
+
+    The loss turns ``p``: the norm that sets the speed is that of the *prediction*. ``z`` is reached through the
+    predictor only.
+
+    Args:
+        backbone: Maps images ``(N, C, H, W)`` to features ``h`` of shape ``(N, F)``.
+        projector: Maps ``h`` to embeddings ``z`` of shape ``(N, D)``.
+        predictor: Maps ``z`` to predictions ``p`` of shape ``(N, D)``.
+        grad_scale: GradScale power p behind the predictor; 0 adds no layer.
+
+    Source: Chen & He 2021 (SimSiam), algorithm 1.
+
+    >>> from normlib import models
+    >>> heads = models.batch_norm_head(8, 8, 4), models.prediction_head(4, 2)
+    >>> p, z = SimSiam(models.digits_encoder(16, 8), *heads)(torch.rand(6, 1, 8, 8))
+    >>> p.shape, z.requires_grad
+    (torch.Size([6, 4]), False)
+    """
+
+    def __init__(self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, *, grad_scale: float = 0.0):
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+        self.predictor = predictor
+        self.grad_scale = _grad_scale(grad_scale)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Backbone output ``h``, shape ``(N, F)``."""
+        return self.backbone(x)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions ``p`` and, as constants, embeddings ``z``; both ``(N, D)``."""
+        z = self.projector(self.features(x))
+        return self.grad_scale(self.predictor(z)), z.detach()
+
+    def loss(self, p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:
+        """Mean of ``-cos`` between each prediction and the other view's embedding."""
+        return _of_both(p1, p2, z1, z2)
+
+
+class BYOL(nn.Module):
+    """SimSiam whose constants come from a slow copy of backbone and projector: an average over past weights.
+
+    Args:
+        backbone: Maps images ``(N, C, H, W)`` to features ``h`` of shape ``(N, F)``.
+        projector: Maps ``h`` to embeddings ``z`` of shape ``(N, D)``.
+        predictor: Maps ``z`` to predictions ``p`` of shape ``(N, D)``.
+        ema: Rate m of the average, in [0, 1): the copy is ``m · copy + (1 - m) · present`` after each step, weights and
+            running statistics of BatchNorm alike. 0 copies, which is SimSiam one step late.
+        grad_scale: GradScale power p behind the predictor; 0 adds no layer.
+
+    Raises:
+        ValueError: ``ema`` is outside [0, 1).
+
+    Source: Grill et al. 2020 (BYOL), equations (1) and (2); half their loss, less 1, and a constant m.
+
+    >>> from normlib import models
+    >>> heads = models.batch_norm_head(8, 8, 4), models.prediction_head(4, 2)
+    >>> p, z = BYOL(models.digits_encoder(16, 8), *heads)(torch.rand(6, 1, 8, 8))
+    >>> p.requires_grad, z.requires_grad
+    (True, False)
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        projector: nn.Module,
+        predictor: nn.Module,
+        *,
+        ema: float = 0.99,
+        grad_scale: float = 0.0,
+    ):
+        check_number("ema", ema, at_least=0)
+        if ema >= 1:
+            raise ValueError(f"ema must be below 1, got {ema!r}: the copy would never move")
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+        self.predictor = predictor
+        self.grad_scale = _grad_scale(grad_scale)
+        self.ema = ema
+        online = nn.Sequential(backbone, projector)
+        self.target = AveragedModel(online, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+        self.target.requires_grad_(False)
+        self.after_step()  # the first update copies, all others average
+
+    def features(self, x: Tensor) -> Tensor:
+        """Backbone output ``h``, shape ``(N, F)``."""
+        return self.backbone(x)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions ``p`` and, as constants, embeddings ``z`` of the slow copy; both ``(N, D)``."""
+        with torch.no_grad():
+            z = self.target(x)
+        return self.grad_scale(self.predictor(self.projector(self.features(x)))), z
+
+    def loss(self, p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:
+        """Mean of ``-cos`` between each prediction and the slow copy's embedding of the other view."""
+        return _of_both(p1, p2, z1, z2)
+
+    def after_step(self) -> None:
+        """Let the slow copy follow."""
+        self.target.update_parameters(nn.Sequential(self.backbone, self.projector))
+
+    def extra_repr(self) -> str:
+        """Show the rate in ``print(model)``."""
+        return f"ema={self.ema}"
+
+
+def _grad_scale(power: float) -> nn.Module:
+    return GradScale(power) if power else nn.Identity()
+
+
+def _of_both(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:
+    one, other = negative_cosine(p1, z2, check_finite=False), negative_cosine(p2, z1, check_finite=False)
+    return (one + other) / 2
+
+
+METHODS = {
+    "simclr": SimCLR,
+    "siglip": partial(JointEmbedding, loss=sigmoid_loss, temperature=0.1, bias=-10.0),
+    "barlow-twins": partial(JointEmbedding, loss=barlow_twins, redundancy=5e-3),
+    "vicreg": partial(JointEmbedding, loss=vicreg),
+    "simsiam": SimSiam,
+    "byol": BYOL,
+}
+WITH_PREDICTOR = ("simsiam", "byol")

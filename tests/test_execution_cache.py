@@ -1,0 +1,44 @@
+"""The cache of executed notebooks, filled before the book is built."""
+
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+execution_cache = pytest.importorskip("execution_cache", reason="the book's packages are not installed")
+
+
+def notebook(code):
+    """A notebook of one cell."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata=kernel)
+
+
+@pytest.fixture
+def app(tmp_path):
+    """What Sphinx tells of a book with two notebooks, one of which fails."""
+    (tmp_path / "notebooks").mkdir()
+    for name, code in (("good", "print(6 * 7)"), ("bad", "1 / 0")):
+        nbformat.write(notebook(code), tmp_path / "notebooks" / f"{name}.ipynb")
+    config = SimpleNamespace(nb_execution_timeout=60)
+    return SimpleNamespace(srcdir=str(tmp_path), outdir=str(tmp_path / "_build" / "html"), config=config)
+
+
+def test_what_is_missing_is_executed_once_and_a_failure_is_left_to_its_page(app, monkeypatch):
+    execution_cache.forget_outdated(app)
+    execution_cache.execute_missing(app)
+    cache = execution_cache.get_cache(execution_cache.cache_folder(app))
+    assert execution_cache.is_cached(cache, notebook("print(6 * 7)"))
+    assert not execution_cache.is_cached(cache, notebook("1 / 0"))
+    (record,) = cache.list_cache_records()
+    assert record.data["execution_seconds"] > 0
+    (cell,) = cache.get_cache_bundle(record.pk).nb.cells
+    assert cell.outputs[0].text == "42\n"
+
+    again = []
+    run = execution_cache.single_nb_execution
+    monkeypatch.setattr(
+        execution_cache, "single_nb_execution", lambda nb, *given: again.append(nb.cells[0].source) or run(nb, *given)
+    )
+    execution_cache.execute_missing(app)
+    assert again == ["1 / 0"]

@@ -1,0 +1,24 @@
+"""What is done to every page of the site after its template."""
+
+import pytest
+
+pages = pytest.importorskip("pages", reason="the book's packages are not installed")
+
+MATH = '<span class="math notranslate nohighlight">\\(z\\)</span>'
+
+
+def test_a_formula_keeps_what_touches_it_and_stands_alone_otherwise():
+    for text in (f"({MATH}).", f"{MATH},", f"{MATH}-axis", f"“{MATH}"):
+        assert pages.mend(f"<p>of {text} it") == f'<p>of <span class="unbroken">{text}</span> it'
+    for text in (f"of {MATH} it", f"<li>{MATH}</li>", f"{MATH}<em>.</em>"):
+        assert pages.mend(text) == text
+
+
+def test_a_line_of_code_knows_its_indent_and_its_columns():
+    code = '<pre><span></span><span class="k">if</span> x:\n    <span class="n">y</span>\n\n1  2\n</pre>'
+    assert pages.mend(code) == (
+        '<pre><span></span><span class="line"><span class="k">if</span> x:</span>\n'
+        '<span class="line" style="--hang: 6ch">    <span class="n">y</span></span>\n'
+        '<span class="line"></span>\n'
+        '<span class="line columns">1  2</span>\n</pre>'
+    )
