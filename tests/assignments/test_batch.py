@@ -218,3 +218,8 @@ def test_faults_are_told_before_anything_runs(toy, isolation, tmp_path, capsys, 
     assert main(["grade", *files, *places]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "graded" / "T1").exists()
+
+
+def test_a_missing_argument_is_named(capsys):
+    assert main(["grade", "", "roster.csv", "policy.toml"]) == 1  # what `make grade` passes without SUBMISSIONS=
+    assert "SUBMISSIONS is not given: make grade SUBMISSIONS=folder" in capsys.readouterr().err

@@ -83,7 +83,7 @@ FAULTS = {
     "reserved": (f"{HIDDEN}\npoints = 3", {}, r"defines \['points'\]"),
     "unknown question": (f"{HIDDEN}\nTESTS['q9'] = []", {}, r"tests \['q9'\], which T1_toy.ipynb does not ask"),
     "manual question": (f"{HIDDEN}\nTESTS['q3'] = TESTS['q1']", {}, r"tests \['q3'\]"),
-    "untested question": (f"{HIDDEN}\ndel TESTS['q2']", {}, "q2 has no tests and is not manual"),
+    "untested question": (f"{HIDDEN}\ndel TESTS['q2']", {}, "q2 has no tests and is not manual: put some into TESTS"),
     "twins": (
         f"{HIDDEN}\n\n\ndef twin(env):\n    pass",
         {"def test_doubles": "def hidden_1"},

@@ -55,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(make_sample_class(chosen.built, chosen.assignment, chosen.folder))
         else:
             for name in ("submissions", "roster", "policy"):
-                if not getattr(chosen, name).exists() or getattr(chosen, name) == Path():
+                if getattr(chosen, name) == Path():  # what `make grade` passes for a word that is missing
+                    raise FileNotFoundError(f"{name.upper()} is not given: {USAGE}")
+                if not getattr(chosen, name).exists():
                     raise FileNotFoundError(
                         f"{name.upper()} is {str(getattr(chosen, name))!r}, which is not there: {USAGE}"
                     )

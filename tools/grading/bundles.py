@@ -153,7 +153,7 @@ def _points(question: str, source: str) -> Question:
         if ast.unparse(each).startswith("test_case(")
     ]
     if not decorators:
-        raise AssignmentError(f"{question} has no tests and is not manual")
+        raise AssignmentError(f"{question} has no tests and is not manual: put some into TESTS, in the hidden tests")
     if any("points=None" in ast.unparse(each) for each in decorators):
         raise AssignmentError(f"{question}: a test has no points of its own: write points in its TEST CONFIG")
     cases = ExceptionTestFile.from_string(source).test_cases
