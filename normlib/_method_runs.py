@@ -14,7 +14,7 @@ from torch.optim.swa_utils import update_bn
 
 from normlib import _recorded, data, evaluation, recipes
 from normlib._recorded import Job, Tables
-from normlib.training import DivergenceError, fit
+from normlib.training import fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,6 +163,8 @@ def train(settings: dict[str, Any], recipe: Recipe, images: ImageSet) -> tuple[n
         seen = outputs(model, images)
         lengths = {f"norm_{name}": rows.norm(dim=1).mean().item() for name, rows in seen.items()}
         weight = model.get_submodule(recipe.layers()[-1]).weight.norm().item()
+        if not all(rows.isfinite().all() for rows in seen.values()):  # after weights that are finite still
+            raise FloatingPointError("embeddings became NaN or infinite")
         found = evaluation.collapse(seen["z"])
         rows.append({"epoch": epoch, **lengths, "norm_weight": weight, "spread": found.spread, "rank": found.rank})
         if found.name and epoch >= recipe.train.epochs / 2:
@@ -173,7 +175,7 @@ def train(settings: dict[str, Any], recipe: Recipe, images: ImageSet) -> tuple[n
         steps = fit(
             model, images, recipe.train, augment=recipe.views(), on_epoch=look, accelerator="cpu", progress=False
         ).steps
-    except (CollapseError, DivergenceError) as error:
+    except (CollapseError, FloatingPointError) as error:
         ended = str(error) if isinstance(error, CollapseError) else "divergence"
         warnings.warn(f"{recipe.method}, lr {recipe.train.lr:g}, seed {recipe.train.seed}: {ended}", stacklevel=2)
     means = pd.concat([steps.iloc[:1].assign(epoch=0), steps]).groupby("epoch", as_index=False)[["loss", "norm"]].mean()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.ops import StochasticDepth
 
-from normlib import data
+from normlib import data, methods
 from normlib.models import SimCLR, digits_encoder, projection_head
 from normlib.tracking import NormTracker
 from normlib.training import TrainConfig, fit
@@ -28,11 +28,17 @@ class TwoFixedViews:
         return x, x.flip(3)
 
 
-def run(micro_batch_size=None, epochs=2, checkpoints=None, **options):
+def network(method, **options):
+    heads = [projection_head(16, 16, 8), projection_head(8, 8, 8, seed=1)][: 1 + (method in methods.WITH_PREDICTOR)]
+    return methods.METHODS[method](digits_encoder(8, 16), *heads, **options).double()
+
+
+def run(micro_batch_size=None, epochs=2, checkpoints=None, method="simclr", **options):
     """Six steps of plain SGD in float64 on a network without BatchNorm: loss, weights and norms by step."""
-    model = SimCLR(digits_encoder(8, 16), projection_head(16, 16, 8), **options).double()
+    model = network(method, **options)
+    lr = 0.3 if method == "simclr" else 0.03
     config = TrainConfig(
-        epochs=epochs, batch_size=64, lr=0.3, warmup_epochs=0, momentum=0, precision="64-true",
+        epochs=epochs, batch_size=64, lr=lr, warmup_epochs=0, momentum=0, precision="64-true",
         micro_batch_size=micro_batch_size,
     )  # fmt: skip
     tracker = NormTracker(model, ["backbone.5", "projector.2"], per_class=True, gradients=True, num_classes=10)
@@ -81,6 +87,13 @@ def test_two_processes_with_micro_batches_and_checkpoints_equal_one(alone, tmp_p
     together = torchrun(2, tmp_path, "8", str(tmp_path / "checkpoints"))
     assert_same_run(together, alone)
     assert [path.name for path in (tmp_path / "checkpoints").glob("*.pt")] == ["step-00000006.pt"]
+
+
+@pytest.mark.parametrize("method", ["byol", "barlow-twins"])
+def test_two_processes_equal_one_for_other_methods(method, tmp_path):
+    """Statistics of the whole batch, constants and the slow copy; float32 is what Fabric hands on."""
+    together = torchrun(2, tmp_path, "None", "None", "2", method)
+    assert_same_run(together, run(method=method), tolerance=1e-5)
 
 
 @pytest.mark.parametrize("micro", [1, 16, 32, 64])
@@ -151,11 +164,13 @@ def test_micro_batches_leave_running_statistics_as_one_pass_would():
 
 
 if __name__ == "__main__":
-    target, micro, checkpoints, epochs = Path(sys.argv[1]), *(sys.argv[2:] + ["None", "None", "2"][len(sys.argv) - 2 :])
+    defaults = ["None", "None", "2", "simclr"]
+    target, (micro, checkpoints, epochs, method) = Path(sys.argv[1]), sys.argv[2:] + defaults[len(sys.argv) - 2 :]
     outcome = run(
         micro_batch_size=None if micro == "None" else int(micro),
         checkpoints=None if checkpoints == "None" else checkpoints.replace("RANK", os.environ["RANK"]),
         epochs=int(epochs),
+        method=method,
     )
     if torch.distributed.get_rank() == 0:
         torch.save(outcome, target / "result.pt")
