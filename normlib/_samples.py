@@ -36,7 +36,23 @@ def sample_table(
     (cross-fitting). So the probe and the Mahalanobis distance of the bank's rows come from a slightly smaller bank than
     those of other rows.
 
-    =====================  ==========================================================================
+    =====================  =================================================================================
+    column                 what it is
+    =====================  =================================================================================
+    ``split``              the key in ``sets``, or ``"train"`` for the bank's own images
+    ``index``              place in the original data set
+    ``label``              class number
+    ``norm_backbone``      ‖h‖, of the features before the projector
+    ``norm_projector``     ‖z‖, of the projector's output; ‖p‖ where a method has a predictor behind it
+    ``knn_correct``        whether the neighbours' vote is the label
+    ``knn_margin``         share of the vote for the winner less that for the runner-up
+    ``kth_distance``       1 - cos φ to the K-th neighbour: high = novel
+    ``probe_correct``      whether the linear probe's class is the label
+    ``probe_max_softmax``  the probe's largest probability: high = familiar
+    ``probe_energy``       logsumexp of the probe's logits, the negative free energy: high = familiar
+    ``mahalanobis``        distance to the nearest class mean: high = novel
+    =====================  =================================================================================
+
     Neighbours, probe and distance use h. A label that the bank lacks is never predicted, so ``*_correct`` is false.
     Numbers are float32, rounded to four significant digits, which makes small files.
 

@@ -79,6 +79,8 @@ def is_cached(cache: JupyterCacheAbstract, notebook: nbformat.NotebookNode) -> b
 
 def execute_missing(app) -> None:
     """Fill the cache; a notebook that fails is left out, so that it fails again where its page is made."""
+    if app.config.nb_execution_mode != "cache":
+        return
     cache = get_cache(cache_folder(app))
     notebooks = {path: nbformat.read(path, as_version=4) for path in sorted(Path(app.srcdir).glob("notebooks/*.ipynb"))}
     missing = [path for path, notebook in notebooks.items() if not is_cached(cache, notebook)]
