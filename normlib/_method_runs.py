@@ -161,9 +161,9 @@ def train(settings: dict[str, Any], recipe: Recipe, images: ImageSet) -> tuple[n
         if epoch % settings["look_every"] and epoch != recipe.train.epochs:
             return
         seen = outputs(model, images)
-        lengths = {f"norm_{name}": rows.norm(dim=1).mean().item() for name, rows in seen.items()}
+        lengths = {f"norm_{name}": each.norm(dim=1).mean().item() for name, each in seen.items()}
         weight = model.get_submodule(recipe.layers()[-1]).weight.norm().item()
-        if not all(rows.isfinite().all() for rows in seen.values()):  # after weights that are finite still
+        if not all(each.isfinite().all() for each in seen.values()):  # after weights that are finite still
             raise FloatingPointError("embeddings became NaN or infinite")
         found = evaluation.collapse(seen["z"])
         rows.append({"epoch": epoch, **lengths, "norm_weight": weight, "spread": found.spread, "rank": found.rank})
