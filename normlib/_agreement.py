@@ -30,7 +30,7 @@ def detection(table: pd.DataFrame, outcome: str | ArrayLike, scores: Scores = No
         scores: As in :func:`familiarity`; they are turned so that high means familiar.
 
     Returns:
-        One row for each score: ``score``; ``auroc``, chance 0.5; ``aupr`` of the true side, chance ``positives`` /
+        One row a score; columns ``score``; ``auroc``, chance 0.5; ``aupr`` of the true side, chance ``positives`` /
         ``count``; ``fpr95``, the share of the false that pass where 95 % of the true do, chance 0.95; ``count`` and
         ``positives``. Ties count half.
 
@@ -83,7 +83,7 @@ def correlation(
         within: Column of the classes, such as ``"label"``.
 
     Returns:
-        One row for each score: ``score``, ``method``, ``value``, ``low``, ``high``, ``count``, and with ``within``
+        One row a score; columns ``score``, ``method``, ``value``, ``low``, ``high``, ``count``, and with ``within``
         the number of ``classes`` that entered. Intervals come from the influence function on Fisher's scale. They
         describe other samples under the same network; for other networks take several seeds.
 
@@ -143,7 +143,7 @@ def compare(
         seed: Of the resamples.
 
     Returns:
-        One row for each other score: ``score``, ``against``, ``statistic``, ``value`` of the score, ``other`` of the
+        One row a rival; columns ``score``, ``against``, ``statistic``, ``value`` of the score, ``other`` of the
         other, ``difference`` (``value`` − ``other``), and its ``low`` and ``high``.
 
     Raises:

@@ -38,7 +38,7 @@ def curve(
         seed: Of the resamples.
 
     Returns:
-        One row for each bin: ``score``, ``bin`` from 1, ``score_from`` and ``score_to``, ``count``, ``value``, ``low``,
+        A row a bin; columns ``score``, ``bin`` from 1, ``score_from`` and ``score_to``, ``count``, ``value``, ``low``,
         ``high``. The value of an empty bin is NaN, and so is the interval of a bin of one sample. Where all samples of
         a bin are right, or all wrong, resampling shows no spread; the interval is then Wilson's for shares.
 
@@ -91,7 +91,7 @@ def trend(
         bins, by: Of the curve.
 
     Returns:
-        Two rows, ``over`` bins and ``over`` samples: Kendall's τ-b as ``value``, for samples with its 95 % interval
+        Two rows, ``over`` bins and ``over`` samples. Kendall's τ-b as ``value``, for samples with its 95 % interval
         ``low``, ``high``; ``p_value`` of no trend, two-sided, exact for untied bins; ``count`` of bins or samples.
 
     Raises:

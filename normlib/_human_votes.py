@@ -70,7 +70,7 @@ class HumanVotes:
                 run whose ``split`` is that of these votes.
 
         Returns:
-            The table and two more columns: ``human_agreement``, the share of people who chose the label, and
+            The table and two more columns, ``human_agreement``, the share of people who chose the label, and
             ``human_entropy``, that of :meth:`entropy`.
 
         Raises:

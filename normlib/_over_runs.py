@@ -66,7 +66,7 @@ def over_seeds(frame: pd.DataFrame, value: str, by: str | Iterable[str] = (), *,
         seed: Column that numbers the repetitions.
 
     Returns:
-        One row for each group: the columns of ``by``, ``value`` (the mean), ``low``, ``high``, ``seeds``. Groups keep
+        One row for each group, the columns of ``by``, ``value`` (the mean), ``low``, ``high``, ``seeds``. Groups keep
         their order.
 
     Raises:

@@ -27,7 +27,7 @@ def risk_coverage(
         points: Coverages at which the risk is given, 1/points … 1.
 
     Returns:
-        One row for each score and coverage: ``score``, ``coverage`` in (0, 1], ``risk`` in 0..1. Among equal scores
+        One row a score and coverage; columns ``score``, ``coverage`` in (0, 1], ``risk`` in 0..1. Among equal scores
         the risk is the mean over all orders of them.
 
     Raises:
@@ -65,7 +65,7 @@ def risk_coverage_area(table: pd.DataFrame, correct: str | ArrayLike, scores: Sc
         scores: As in :func:`familiarity`; they are turned so that high means familiar.
 
     Returns:
-        One row for each score: ``score``; ``aurc``, the risk averaged over coverages, low is good; ``excess`` over the
+        One row a score; columns ``score``; ``aurc``, the risk averaged over coverages, low is good; ``excess`` over the
         order that has all errors last; ``gain``, the part of the way from a random order (0) to the best (1), negative
         where it is worse than random; ``error``, the risk at full coverage, which is the AURC of a random order.
 
