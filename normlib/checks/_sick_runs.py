@@ -44,8 +44,8 @@ def sick_runs(student_id: str, steps: int = 100) -> dict[str, pd.DataFrame]:
 
     Returns:
         Tables under the names ``"A"`` to ``"F"``, one row per ``step``, with ``loss`` (NT-Xent of the batch, whatever
-        was trained), ``norm`` and ``grad_norm`` (means over rows of ‖z‖ and ‖∂ℒ/∂z‖, the latter times the number of rows),
-        ``cosine`` (mean over pairs of different images).
+        was trained), ``norm`` and ``grad_norm`` (means over rows of ‖z‖ and ‖∂ℒ/∂z‖, the latter times the number of
+        rows), ``cosine`` (mean over pairs of different images).
 
     >>> runs = sick_runs("ada.lovelace", steps=2)
     >>> list(runs), list(runs["A"])
