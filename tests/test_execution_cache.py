@@ -20,7 +20,7 @@ def app(tmp_path):
     (tmp_path / "notebooks").mkdir()
     for name, code in (("good", "print(6 * 7)"), ("bad", "1 / 0")):
         nbformat.write(notebook(code), tmp_path / "notebooks" / f"{name}.ipynb")
-    config = SimpleNamespace(nb_execution_timeout=60)
+    config = SimpleNamespace(nb_execution_mode="cache", nb_execution_timeout=60)
     return SimpleNamespace(srcdir=str(tmp_path), outdir=str(tmp_path / "_build" / "html"), config=config)
 
 
