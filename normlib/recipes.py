@@ -71,7 +71,7 @@ class Recipe:
 
     Args:
         data: A name for :func:`normlib.data.load`.
-        method: A key of :data:`normlib.methods.METHODS`.
+        method: A key of ``normlib.methods.METHODS``.
         network: A key of ``NETWORKS``.
         head: ``"plain"`` for :func:`normlib.models.projection_head`, ``"batch_norm"`` for
             :func:`normlib.models.batch_norm_head`. A predictor always has BatchNorm, and a quarter of D between layers.
