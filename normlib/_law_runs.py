@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from normlib import _law_networks, gradients, losses, simulations
+from normlib import _law_faults, _law_networks, gradients, losses, simulations
+from normlib._law_faults import ETA
 from normlib._recorded import Job, Tables
 
 Measured = dict[str, float]
@@ -23,7 +24,6 @@ Measured = dict[str, float]
 DENOMINATORS = ("nt-xent", "decoupled", "cross-view")
 GRID = (0.25, 0.5, 0.75, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)  # of the released notebook
 RELEASED = (6, 24, 54, 96, 385, 869, 1547, 2416, 3463, 4737, 6156, 7822, 9662)  # the counts that it stores
-ETA = 10 / 500  # step size of one pair there
 
 
 def jobs(settings: dict[str, Any]) -> list[Job]:
@@ -175,34 +175,6 @@ def balance_with_decay(seed: int) -> Measured:
     return found
 
 
-def faults_of_the_released_code(seed: int) -> Measured:
-    """What some of its faults change."""
-    z1, z2 = _pairs(seed, 500, 20, decades=0)
-    z1, z2 = losses.unit(z1), losses.unit(z2)
-    cosine = (z1 * z2).sum(1).clamp(-1, 1).arccos().numpy()
-    plain = simulations.steps_to_align([1.0], [cosine]).steps.iloc[0]
-    moved1, moved2 = z1 + ETA * z2, z2 + ETA * z1  # its first step differentiates the dot product
-    norm = torch.stack([moved1, moved2]).norm(dim=2)
-    c = torch.cosine_similarity(moved1, moved2)
-    state, steps = (c, (1 - c**2).sqrt(), *norm), 1
-    while state[0].mean() < 1 - 1e-3:
-        state, steps = gradients.cosine_step(*state, ETA), steps + 1
-    loss = {one: losses.info_nce(z1, z2, denominator=one).item() for one in ("nt-xent", "cross-view")}
-    return {
-        "fault: steps with the first step on the dot product, over those without": steps / plain,
-        "fault: released loss less NT-Xent": loss["cross-view"] - loss["nt-xent"],
-        "fault: rate that LambdaLR applies, SimCLR": _lambda_lr(0.6),
-        "fault: rate that LambdaLR applies, GradScale": _lambda_lr(0.1),
-    }
-
-
-def _lambda_lr(base: float) -> float:
-    """A schedule that returns a rate, where torch wants a factor: the base rate is applied twice."""
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=base)
-    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: base)
-    return optimizer.param_groups[0]["lr"]
-
-
 MEASUREMENTS: dict[str, Callable[[int], Measured]] = {
     "gradients": gradients_in_closed_form,
     "gradients of other methods": gradients_of_other_methods,
@@ -210,7 +182,7 @@ MEASUREMENTS: dict[str, Callable[[int], Measured]] = {
     "steps to align": steps_to_align,
     "growth under noise": growth_under_noise,
     "balance with decay": balance_with_decay,
-    "faults of the released code": faults_of_the_released_code,
+    "faults of the released code": _law_faults.faults_of_the_released_code,
     "cut and rate": _law_networks.cut_and_rate,
     "weights and embeddings": _law_networks.weights_and_embeddings,
 }

@@ -95,6 +95,7 @@ ALLOWED = {
         "_experiments",
         "_human_runs",
         "_human_votes",
+        "_law_faults",
         "_law_networks",
         "_law_runs",
         "_method_runs",
