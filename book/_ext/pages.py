@@ -15,6 +15,7 @@ SLIPS = [
 ]
 
 BLOCK = re.compile(r"(?<=<pre><span></span>)(.*?)(?=</pre>)", re.DOTALL)  # code or output, as Pygments writes it
+PERCENT = re.compile(r"<(pre|script)\b.*?</\1>|(?<=\d) %", re.DOTALL)  # what a block holds stays as it is
 FORMULA = re.compile(r'([(\[“]*)(<span class="math notranslate nohighlight">[^<]*</span>)([^\s<]*)')
 
 
@@ -29,6 +30,7 @@ def mark_line(line: str) -> str:
     indent = len(text) - len(text.lstrip())
     classes = "line columns" if re.search(r"\S {2,}\S", text) else "line"
     style = f' style="--hang: {indent + 2}ch"' if indent else ""
+    line = re.sub(r"^((?:<[^>]*>)*)( +)", r'\1<span class="indent">\2</span>', line)
     return f'<span class="{classes}"{style}>{line}</span>'
 
 
@@ -42,6 +44,7 @@ def mend(html: str) -> str:
     """The page without the slips, and with lines that break well."""
     for pattern, replacement in SLIPS:
         html = re.sub(pattern, replacement, html)
+    html = PERCENT.sub(lambda match: match[0] if match[1] else "\u00a0%", html)
     return FORMULA.sub(hold_together, BLOCK.sub(mark_lines, html))
 
 
