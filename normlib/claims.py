@@ -89,8 +89,9 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """``"reproduced"``: every part holds. ``"partly"``: some do. ``"not reproduced"``: none does.
-        ``"not tried here"``: there is no recorded number for any part.
+        """``"reproduced"`` if every part holds, ``"partly"`` if some do, ``"not reproduced"`` if none does.
+
+        It is ``"not tried here"`` if there is no recorded number for any part.
         """
         outcomes = [effect.outcome for effect in self.effects]
         if all(outcome == _effects.MISSING for outcome in outcomes):
@@ -159,7 +160,8 @@ def table(*, path: Path = LEDGER, results: Path = RESULTS) -> list[Verdict]:
         results: Folder of the recorded experiments.
 
     Raises:
-        As :func:`ledger` and :func:`judge`.
+        FileNotFoundError: As :func:`ledger`.
+        ValueError: As :func:`ledger` and :func:`judge`.
     """
     tables = RecordedTables(results)
     return [_judge(claim, tables) for claim in ledger(path)]

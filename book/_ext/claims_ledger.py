@@ -158,9 +158,8 @@ def link_chapter(app, doctree: nodes.document) -> None:
     title = nodes.title("", "In the claims ledger")
     items = nodes.bullet_list()
     for one in shown:
-        line = nodes.paragraph(
-            "", "", badge(one.word), nodes.Text(" "), link(f"claim-{one.claim.id}", one.claim.statement)
-        )
+        words = one.claim.statement.replace("'", "’")  # too late for Sphinx to set the quotes
+        line = nodes.paragraph("", "", badge(one.word), nodes.Text(" "), link(f"claim-{one.claim.id}", words))
         items += nodes.list_item("", line)
     sections[-1] += nodes.section("", title, items, ids=["in-the-claims-ledger"], names=["in the claims ledger"])
 

@@ -18,6 +18,7 @@ import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ def execute_missing(app) -> None:
         for path, result in zip(missing, pool.map(execute, missing), strict=True):
             logger.info("executed %s in %.1f seconds%s", path.name, result.time, ", and it failed" * bool(result.err))
             if not result.err:
+                CoalesceStreamsPreprocessor().preprocess(result.nb, {})  # MyST-NB joins pieces by line breaks
                 bundle = CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time})
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
 

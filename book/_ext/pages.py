@@ -15,20 +15,25 @@ SLIPS = [
 ]
 
 BLOCK = re.compile(r"(?<=<pre><span></span>)(.*?)(?=</pre>)", re.DOTALL)  # code or output, as Pygments writes it
+PERCENT = re.compile(r"<(pre|script)\b.*?</\1>|(?<=\d) %", re.DOTALL)  # what a block holds stays as it is
 FORMULA = re.compile(r'([(\[“]*)(<span class="math notranslate nohighlight">[^<]*</span>)([^\s<]*)')
 
 
 def mark_lines(block: re.Match) -> str:
     """The lines of a block as elements, so that a style sheet can say how one that is too long goes on."""
-    return "\n".join(map(mark_line, block[1].rstrip("\n").split("\n"))) + "\n"
+    lines = block[1].rstrip("\n").split("\n")
+    gaps = [len(re.findall(r"\S {2,}(?=\S)", re.sub(r"<[^>]*>", "", line))) for line in lines]
+    columns = [n > 1 or (n == 1 and max(gaps[max(i - 1, 0) : i + 2]) > 1) for i, n in enumerate(gaps)]
+    return "\n".join(map(mark_line, lines, columns)) + "\n"
 
 
-def mark_line(line: str) -> str:
-    """A line that goes on a little further in than it begins, and says whether its spaces make columns."""
+def mark_line(line: str, columns: bool) -> str:
+    """A line that goes on a little further in than it begins, and says whether it is the row of a table."""
     text = re.sub(r"<[^>]*>", "", line)
     indent = len(text) - len(text.lstrip())
-    classes = "line columns" if re.search(r"\S {2,}\S", text) else "line"
+    classes = "line columns" if columns else "line"
     style = f' style="--hang: {indent + 2}ch"' if indent else ""
+    line = re.sub(r"^((?:<[^>]*>)*)( +)", r'\1<span class="indent">\2</span>', line)
     return f'<span class="{classes}"{style}>{line}</span>'
 
 
@@ -42,6 +47,7 @@ def mend(html: str) -> str:
     """The page without the slips, and with lines that break well."""
     for pattern, replacement in SLIPS:
         html = re.sub(pattern, replacement, html)
+    html = PERCENT.sub(lambda match: match[0] if match[1] else "\u00a0%", html)
     return FORMULA.sub(hold_together, BLOCK.sub(mark_lines, html))
 
 

@@ -58,7 +58,7 @@ class Block:
 
     @property
     def folded(self) -> bool:
-        return self.directive == "dropdown" or "dropdown" in self.options.get("class", "")
+        return "dropdown" in self.options.get("class", "")
 
 
 def split_blocks(markdown: str) -> tuple[str, list[Block]]:

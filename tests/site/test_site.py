@@ -124,6 +124,8 @@ def test_every_folded_box_has_a_title_to_unfold_it_by(pages):
 def test_no_markup_of_docstrings_is_left(pages):
     text = pages[SITE / "book" / "api.html"].text
     assert "``" not in text
+    assert ":raises" not in text
+    assert not re.search(r"<dt[^>]*>Type<", text)  # of a property, for the same reason as below
     # A colon in what a function returns makes a type of what stands before it.
     returned = re.findall(r"<dt[^>]*>(?:Returns|Yields)<.*?</dt>\s*<dd[^>]*>(.*?)</dd>", text, re.DOTALL)
     assert len(returned) > 50
