@@ -118,10 +118,7 @@ def check_columns(table: pd.DataFrame, wanted: Iterable[str], name: str = "table
 
 def check_numbers(table: pd.DataFrame, column: str, name: str = "table") -> None:
     """Refuse a column of other things than numbers and booleans."""
-    from pandas.api.types import is_numeric_dtype
-
-    if not is_numeric_dtype(table[column]):
-        raise ValueError(f"{name} must hold numbers in the column {column!r}, got {table[column].dtype}")
+    _numbers(f"{name}: {column!r}", table[column])
 
 
 def tell_nan(what: str, why: str) -> float:
@@ -154,11 +151,15 @@ def signs_of(table: pd.DataFrame, scores: str | Iterable[str] | Mapping[str, int
     return {name: SCORES[name].sign for name in names}
 
 
-def _finite(name: str, values: ArrayLike) -> np.ndarray:
+def _numbers(name: str, values: ArrayLike) -> np.ndarray:
     try:
-        numbers = np.asarray(values, dtype=np.float64)
+        return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be numbers or booleans, got {np.asarray(values).dtype}") from None
+
+
+def _finite(name: str, values: ArrayLike) -> np.ndarray:
+    numbers = _numbers(name, values)
     if wrong := int((~np.isfinite(numbers)).sum()):
         raise ValueError(
             f"{name} must be finite, got {wrong} of {len(numbers)} values NaN or infinite; drop those rows"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,10 +18,8 @@ from normlib._progress import Progress
 from normlib._saving import Stopped, Writer
 from normlib._train_config import TrainConfig
 from normlib._training_run import DivergenceError, History, Run, of_all_processes
-
-if TYPE_CHECKING:
-    from normlib.data import ImageSet
-    from normlib.tracking import NormTracker
+from normlib.data import ImageSet
+from normlib.tracking import NormTracker
 
 __all__ = ["DivergenceError", "History", "Lars", "Stopped", "TrainConfig", "architecture", "fit"]
 
@@ -127,9 +125,6 @@ def _check_types(
     tracker: NormTracker | None,
     on_epoch: Callable | None,
 ) -> None:
-    from normlib.data import ImageSet
-    from normlib.tracking import NormTracker
-
     check_type(nn.Module, model=model)
     check_type(ImageSet, images=images)
     check_type(TrainConfig, config=config)
