@@ -466,7 +466,7 @@ def test_what_cannot_be_scored_is_refused(function, spoil, message):
 @pytest.mark.parametrize("function", [FUNCTIONS[f] for f in ("detection", "compare", "risk_coverage", "calibrate")])
 def test_outcomes_of_detection_are_true_or_false(function):
     with pytest.raises(
-        ValueError, match=r"outcome 'knn_correct' must be true or false .* got values such as \[0.0, 2.0\]"
+        ValueError, match=r"(outcome|correct) 'knn_correct' must be true or false .* got values such as \[0.0, 2.0\]"
     ):
         function(made().assign(knn_correct=[0, 2] * 200))
 
