@@ -85,7 +85,8 @@ def judge(
         The verdict.
 
     Raises:
-        TypeError, ValueError: ``right``, ``mistakes`` or ``rtol`` is none; a bad answer is a verdict, no error.
+        TypeError: ``right`` is no number or tensor, or ``mistakes`` no mapping.
+        ValueError: ``right`` is not finite, or ``rtol`` negative or no number. A bad answer is a verdict, no error.
 
     >>> judge(2.0, 4.0, {"the square is missing": 2.0})
     ✗ the square is missing
