@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from normlib import _rank_correlation, _ranked_outcomes, _resampling
+from normlib._arguments import check_choice, check_seed
 from normlib._score_tables import check_columns, familiarity, outcome_of, tell_nan
 
 if TYPE_CHECKING:
@@ -101,8 +102,7 @@ def correlation(
     """
     import pandas as pd
 
-    if method not in RANK_CORRELATIONS:
-        raise ValueError(f"method must be one of {', '.join(map(repr, RANK_CORRELATIONS))}, got {method!r}")
+    check_choice("method", method, RANK_CORRELATIONS)
     columns, y = familiarity(table, scores), outcome_of(table, outcome)
     if within is not None:
         check_columns(table, [within])
@@ -157,10 +157,11 @@ def compare(
     """
     import pandas as pd
 
-    if statistic not in COMPARED:
-        raise ValueError(f"statistic must be one of {', '.join(map(repr, COMPARED))}, got {statistic!r}")
+    check_choice("statistic", statistic, COMPARED)
+    check_columns(table, [score])
     positive, of = outcome_of(table, outcome, binary=True), COMPARED[statistic]
     _resampling.check_resamples(resamples)
+    check_seed(seed)
     columns = familiarity(table, against).drop(columns=score, errors="ignore")
     if columns.empty:
         raise ValueError(f"against must name another score than {score!r}, got none")

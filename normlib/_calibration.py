@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normlib._arguments import check_count, check_seed, check_type
 from normlib._confidence_curves import bin_places, curve
 from normlib._resampling import interval
 from normlib._score_tables import familiarity, outcome_of, signs_of
@@ -75,8 +76,12 @@ def calibrate(
     """
     from sklearn.isotonic import IsotonicRegression
 
+    check_type(str, score=score)
+    check_count("bins", bins, at_least=2)
+    check_seed(seed)
     sign = signs_of(table, score)[score]
-    x, y = sign * familiarity(table, score)[score].to_numpy(), outcome_of(table, correct, binary=True)
+    x = sign * familiarity(table, score)[score].to_numpy()
+    y = outcome_of(table, correct, name="correct", binary=True)
     random = np.random.default_rng(seed)
     first, second = np.array_split(random.permutation(len(table)), 2)
     for name, values in ((f"score {score!r}", x[first]), ("correct", y[first])):

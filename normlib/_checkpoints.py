@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from normlib._arguments import check_count
+
 _CHECKPOINT = re.compile(r"step-(\d{8}|[1-9]\d{8,})\.pt")
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.normlib-tmp")  # the number is that of the process that writes it
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -42,8 +44,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike, *, keep: int = 2):
-        if not isinstance(keep, int) or keep < 1:
-            raise ValueError(f"keep must be an integer ≥ 1, got {keep!r}")
+        check_count("keep", keep)
         self.folder, self.keep = Path(folder), keep
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"folder must be a folder or not exist yet, but {self.folder} is a file")
@@ -68,8 +69,7 @@ class Checkpoints:
                 would refuse. Nothing is written then.
             OSError: The file system refused, because it is full, say. The earlier checkpoints are as they were.
         """
-        if not isinstance(step, int) or step < 0:
-            raise ValueError(f"step must be an integer ≥ 0, got {step!r}")
+        check_count("step", step, at_least=0)
         content = _serialized(state)
         path = self._path(step)
         self.folder.mkdir(parents=True, exist_ok=True)

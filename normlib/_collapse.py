@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from normlib._rows import check_floating, check_number, directions_and_inverse_norms
+from normlib._arguments import check_number
+from normlib._rows import check_floating, directions_and_inverse_norms
 
 
 class Collapse(NamedTuple):
@@ -46,7 +47,7 @@ def collapse(z: Tensor, *, least_spread: float = 0.05, least_rank: float = 2.0) 
     ''
     """
     check_floating(z=z)
-    if z.ndim != 2 or len(z) < 2 or not z.isfinite().all():
+    if z.ndim != 2 or len(z) < 2 or z.shape[1] == 0 or not z.isfinite().all():
         raise ValueError(
             f"z must be finite and of shape (N, D) with N ≥ 2, got {tuple(z.shape)}; did training diverge?"
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from normlib import _resampling
 from normlib._agreement import correlation
+from normlib._arguments import check_choice, check_count, check_seed
 from normlib._score_tables import check_columns, check_one_run, outcome_of
 
 if TYPE_CHECKING:
@@ -53,11 +54,13 @@ def curve(
     """
     import pandas as pd
 
-    _check_bins(bins, by)
+    check_count("bins", bins, at_least=2)
+    check_choice("by", by, ("count", "width"))
     _resampling.check_resamples(resamples)
+    check_seed(seed)
     check_one_run(table)
     check_columns(table, [score])
-    x, y = outcome_of(table, score), outcome_of(table, outcome)
+    x, y = outcome_of(table, score, name="score"), outcome_of(table, outcome)
     places, edges = bin_places(x, bins, by)
     is_share, random = bool(np.isin(y, (0, 1)).all()), np.random.default_rng(seed)
     rows = []
@@ -142,10 +145,3 @@ def _interval_of_mean(values: np.ndarray, is_share: bool, resamples: int, random
 
         return tuple(binomtest(int(values.sum()), len(values)).proportion_ci(_resampling.LEVEL, method="wilson"))
     return _resampling.interval(_resampling.means(values, resamples, random))
-
-
-def _check_bins(bins: int, by: str) -> None:
-    if bins < 2:
-        raise ValueError(f"bins must be 2 or more, got {bins}")
-    if by not in ("count", "width"):
-        raise ValueError(f"by must be 'count' or 'width', got {by!r}")

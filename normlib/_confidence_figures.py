@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from normlib._arguments import check_count, check_type
 from normlib._calibration import calibrate
 from normlib._confidence_curves import curve
 from normlib._palette import PALETTE
-from normlib._score_tables import SCORES, check_columns, check_one_run, outcome_of
+from normlib._score_tables import SCORES, check_columns, check_one_run, check_table, outcome_of
 from normlib._selective import risk_coverage
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def confidence_curve(
     >>> ax.lines[0].get_xydata().tolist()
     [[9.5, 0.5], [29.5, 1.0]]
     """
+    check_axes(ax)
     drawn = curve(table, outcome, score, bins=bins, by=by)
     at = curve(table, score, score, bins=bins, by=by, resamples=100)["value"]
     (shown,) = ax.plot(at, drawn["value"], label=label, **{"marker": "o", "ms": 3.5} | line)
@@ -91,10 +93,12 @@ def risk_coverage_curves(
     >>> ax.get_legend_handles_labels()[1]
     ['norm ‖z‖', 'random order', 'best order']
     """
+    check_axes(ax)
+    check_table(table)
     points = min(100, len(table))
     for score, part in risk_coverage(table, correct, scores, points=points).groupby("score", sort=False):
         ax.plot(part["coverage"], part["risk"], label=_label(score))
-    coverage, error = part["coverage"].to_numpy(), 1 - outcome_of(table, correct).mean()
+    coverage, error = part["coverage"].to_numpy(), 1 - outcome_of(table, correct, name="correct").mean()
     ax.axhline(error, color=PALETTE["grey"], ls="--", lw=1, label="random order")
     ax.plot(
         coverage, np.maximum(0, 1 - (1 - error) / coverage), color=PALETTE["grey"], ls=":", lw=1, label="best order"
@@ -137,6 +141,7 @@ def reliability(
     >>> reliability(plt.figure().subplots(), table, "knn_correct", "norm").get_ylabel()
     'share that is right'
     """
+    check_axes(ax)
     found = calibrate(table, correct, score, bins=bins, seed=seed)
     at = found.reliability
     errors = np.clip([at["value"] - at["low"], at["high"] - at["value"]], 0, None)
@@ -174,12 +179,14 @@ def score_distributions(
     """
     import pandas as pd
 
+    check_axes(ax)
+    check_count("bins", bins)
     check_one_run(table)
     check_columns(table, [score, *([groups] if isinstance(groups, str) else [])])
     names = table[groups].to_numpy() if isinstance(groups, str) else np.asarray(groups)
     if names.shape != (len(table),):
         raise ValueError(f"groups must have one name for each of {len(table)} rows, got shape {names.shape}")
-    x = outcome_of(table, score)
+    x = outcome_of(table, score, name="score")
     edges = np.linspace(x.min(), x.max(), bins + 1) if x.min() < x.max() else bins
     for name in pd.unique(names):
         values = x[names == name]
@@ -187,6 +194,13 @@ def score_distributions(
         ax.axvline(values.mean(), color=drawn[0].get_edgecolor(), ls="--", lw=1)
     ax.set(xlabel=_label(score), ylabel="density")
     return ax
+
+
+def check_axes(ax: Axes) -> None:
+    """Refuse what is no axes, such as a figure."""
+    from matplotlib.axes import Axes
+
+    check_type(Axes, ax=ax)
 
 
 def _label(score: str) -> str:

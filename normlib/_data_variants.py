@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
+
+from normlib._arguments import check_choice, check_count, check_number, check_seed, check_type, listed
 
 if TYPE_CHECKING:
     from normlib.data import ImageSet
@@ -31,6 +32,7 @@ def hold_out(images: ImageSet, classes: Sequence[int]) -> tuple[ImageSet, ImageS
         their numbers, so no image of the first set has the label of a held-out class.
 
     Raises:
+        TypeError: ``images`` is no image set, or ``classes`` no sequence.
         ValueError: ``classes`` is empty, repeats a class, names one that the set does not have, or names them all.
 
     >>> from normlib import data
@@ -38,6 +40,7 @@ def hold_out(images: ImageSet, classes: Sequence[int]) -> tuple[ImageSet, ImageS
     (ImageSet('digits-test without 3, 8': 361 images, 1x8x8, 10 classes),
      ImageSet('digits-test, only 3, 8': 89 images, 1x8x8, 10 classes))
     """
+    _check_images(images)
     chosen = _class_numbers("classes", classes, images)
     if len(chosen) == len(images.classes):
         raise ValueError(f"classes must leave a class to train on, got all {len(chosen)}")
@@ -71,8 +74,10 @@ def long_tailed(
         The chosen images, in the order they were in.
 
     Raises:
+        TypeError: ``images`` is no image set, or ``order`` no sequence.
         ValueError: A class has too few images or would keep none, ``largest`` is no integer of 1 or more, ``ratio`` is
-            below 1, or ``order`` repeats a class or names one that the set does not have.
+            below 1, ``order`` repeats a class or names one that the set does not have, or ``seed`` is no integer of 0
+            or more.
 
     Source: Draganov et al. 2025, long-tailed CIFAR-10 with ``largest=5000, ratio=1.5``.
 
@@ -83,9 +88,10 @@ def long_tailed(
     >>> long_tailed(data.digits("train"), largest=round(len(tailed) / 10), ratio=1).labels.bincount().tolist()
     [36, 36, 36, 36, 36, 36, 36, 36, 36, 36]
     """
-    _check_integer("largest", largest, 1)
-    if not ratio >= 1:
-        raise ValueError(f"ratio must be 1 or more, got {ratio}")
+    _check_images(images)
+    check_count("largest", largest)
+    check_number("ratio", ratio, at_least=1)
+    check_seed(seed)
     ranking = _class_numbers("order", range(len(images.classes)) if order is None else order, images)
     sizes = {label: round(largest * ratio**-rank) for rank, label in enumerate(ranking)}
     available = images.labels.bincount(minlength=len(images.classes)).tolist()
@@ -133,7 +139,8 @@ def corrupt(images: ImageSet, kind: str, severity: int, *, seed: int = 0) -> Ima
         A set with corrupted pixels; labels and indices are the same.
 
     Raises:
-        ValueError: Unknown ``kind``, another ``severity``, or images of another form.
+        TypeError: ``images`` is no image set.
+        ValueError: Unknown ``kind``, another ``severity`` or ``seed``, or images of another form.
 
     Source: Hendrycks & Dietterich 2019 (CIFAR-10-C's constants); occlusion after DeVries & Taylor 2017 (Cutout).
 
@@ -141,9 +148,10 @@ def corrupt(images: ImageSet, kind: str, severity: int, *, seed: int = 0) -> Ima
     >>> corrupt(data.digits("test"), "blur", 3)
     ImageSet('digits-test, blur 3': 450 images, 1x8x8, 10 classes)
     """
-    if kind not in CORRUPTIONS:
-        raise ValueError(f"kind must be one of {', '.join(map(repr, CORRUPTIONS))}, got {kind!r}")
-    _check_integer("severity", severity, 1, 5)
+    _check_images(images)
+    check_choice("kind", kind, CORRUPTIONS)
+    check_count("severity", severity, at_most=5)
+    check_seed(seed)
     channels, height, width = images.images.shape[1:]
     if channels not in (1, 3) or min(height, width) < 5:
         raise ValueError(
@@ -199,17 +207,15 @@ CORRUPTIONS: dict[str, tuple[Callable[[Tensor, float, Generator], Tensor], tuple
 
 
 def _class_numbers(name: str, classes: Sequence[int], images: ImageSet) -> list[int]:
-    count, chosen = len(images.classes), list(classes)
+    chosen = listed(name, classes)
     for label in chosen:
-        if not isinstance(label, Integral) or isinstance(label, bool) or not 0 <= label < count:
-            raise ValueError(f"{name} must hold class numbers in 0..{count - 1}, got {label!r}")
+        check_count(name, label, at_least=0, at_most=len(images.classes) - 1, hint="it holds class numbers")
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(f"{name} must hold one class or more, each once, got {chosen}")
     return [int(label) for label in chosen]
 
 
-def _check_integer(name: str, value: int, smallest: int, largest: int | None = None) -> None:
-    integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not integer or value < smallest or (largest is not None and value > largest):
-        bound = f"of {smallest} or more" if largest is None else f"in {smallest}..{largest}"
-        raise ValueError(f"{name} must be an integer {bound}, got {value!r}")
+def _check_images(images: ImageSet) -> None:
+    from normlib.data import ImageSet
+
+    check_type(ImageSet, images=images)

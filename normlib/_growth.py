@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from normlib._rows import check_number
+from normlib._arguments import check_choice, check_count, check_number
+from normlib._rows import float64_of
 
 
 def norm_after_noise(
@@ -49,17 +49,13 @@ def norm_after_noise(
     >>> norm_after_noise("lars", 1.0, 2, lr=1.0, trust=1.0)
     tensor(2., dtype=torch.float64)
     """
-    if optimizer not in ("sgd", "adamw", "lars"):
-        raise ValueError(f"optimizer must be 'sgd', 'adamw' or 'lars', got {optimizer!r}")
+    check_choice("optimizer", optimizer, ("sgd", "adamw", "lars"))
     for name, value in (("norm", norm), ("lr", lr), ("trust", trust)):
         check_number(name, value, above=0)
-    check_number("momentum", momentum, at_least=0)
-    if momentum >= 1:
-        raise ValueError(f"momentum must be below 1, got {momentum!r}")
-    steps = torch.as_tensor(steps, dtype=torch.float64)
-    check_number("steps", float(steps.min()), at_least=0)
+    check_number("momentum", momentum, at_least=0, below=1)
+    steps = float64_of("steps", steps, at_least=0)
     if optimizer == "adamw":
-        check_number("dim", dim, above=0, hint="AdamW's growth depends on the dimension")
+        check_count("dim", dim, hint="AdamW's growth depends on the dimension")
         return (norm**2 + lr**2 * dim * steps).sqrt()
     weight = lr / (1 - momentum)  # of one gradient, summed over all steps that it takes part in
     if optimizer == "lars":

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normlib._arguments import check_type
+from normlib._score_tables import check_columns
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -23,7 +26,8 @@ class HumanVotes:
         labels: The original labels, integers, shape ``(N,)``, where they are published with the votes.
 
     Raises:
-        ValueError: Shapes do not fit, or ``counts`` are no votes.
+        TypeError: ``name`` is no word.
+        ValueError: Shapes do not fit, ``counts`` are no votes, or a label has no class.
 
     >>> votes = HumanVotes("three people", np.array([[3, 0], [1, 2]]), labels=np.array([0, 1]))
     >>> votes
@@ -37,13 +41,23 @@ class HumanVotes:
     labels: np.ndarray | None = None
 
     def __post_init__(self):
-        counts = np.asarray(self.counts)
+        check_type(str, name=self.name)
+        counts = _array("counts", self.counts)
         if counts.ndim != 2 or counts.dtype.kind not in "iu" or len(counts) == 0:
             raise ValueError(f"counts must be integers of shape (N, C), got {counts.dtype} of {counts.shape}")
         if counts.min() < 0 or counts.sum(axis=1).min() < 1:
             raise ValueError("counts must be 0 or more, with at least one vote for each image")
-        if self.labels is not None and np.shape(self.labels) != (len(counts),):
-            raise ValueError(f"labels must have shape ({len(counts)},), as counts have, got {np.shape(self.labels)}")
+        object.__setattr__(self, "counts", counts)
+        if self.labels is not None:
+            object.__setattr__(self, "labels", _array("labels", self.labels))
+            self._check_labels(self.labels)
+
+    def _check_labels(self, labels: np.ndarray) -> None:
+        count, classes = self.counts.shape
+        if labels.shape != (count,) or labels.dtype.kind not in "iu":
+            raise ValueError(f"labels must be integers of shape ({count},), got {labels.dtype} of {labels.shape}")
+        if not 0 <= labels.min() <= labels.max() < classes:
+            raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -74,22 +88,23 @@ class HumanVotes:
             ``human_entropy``, that of :meth:`entropy`.
 
         Raises:
-            ValueError: A column is missing, there are no rows, an index is outside the votes, or the labels show that
-                the rows are those of other images: one differs from the original's, or most differ from what most
-                people chose.
+            TypeError: ``table`` is no DataFrame.
+            ValueError: A column is missing or holds no integers, there are no rows, an index is outside the votes, or
+                the labels show that the rows are those of other images: one differs from the original's, or most
+                differ from what most people chose.
 
         >>> import pandas as pd
         >>> votes = HumanVotes("three people", np.array([[3, 0], [1, 2]]), labels=np.array([0, 1]))
         >>> votes.join(pd.DataFrame({"index": [1], "label": [1]})).round(2).to_numpy().tolist()
         [[1.0, 1.0, 0.67, 0.64]]
         """
-        if missing := [name for name in ("index", "label") if name not in table]:
-            raise ValueError(
-                f"table has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table))}"
-            )
+        check_columns(table, ["index", "label"])
         places, labels = table["index"].to_numpy(), table["label"].to_numpy()
         if len(places) == 0:
             raise ValueError("table must have at least one row, got none")
+        for name, values in (("index", places), ("label", labels)):
+            if values.dtype.kind not in "iu":
+                raise ValueError(f"{name} must be integers, got {values.dtype}; is a value of it missing in table?")
         if not 0 <= places.min() <= places.max() < len(self):
             raise ValueError(f"index must be in 0..{len(self) - 1} of {self.name}, got {places.min()}..{places.max()}")
         self._check_order(places, labels)
@@ -109,3 +124,10 @@ class HumanVotes:
             raise ValueError(
                 f"label must mostly be what most people chose, but is so in {same:.0%} of the rows; {hint}"
             )
+
+
+def _array(name: str, values: np.ndarray) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array, got rows of several lengths: {error}") from None

@@ -14,6 +14,14 @@ def check_form(images: Tensor) -> None:
         raise ValueError(f"images must have shape (N, C, H, W), none of C, H, W zero, got {tuple(images.shape)}")
 
 
+def check_values(images: Tensor, *, anywhere: bool = False) -> None:
+    """Refuse float images outside [0, 1]; unless ``anywhere``, on the CPU only, since a GPU would have to wait."""
+    if images.dtype != torch.uint8 and len(images) and (anywhere or images.device.type == "cpu"):
+        low, high = (value.item() for value in images.aminmax())
+        if not (low >= 0 and high <= 1):  # in this form NaN fails too
+            raise ValueError(f"float images must lie in [0, 1], got {low:g} to {high:g}; divide by 255 or pass uint8")
+
+
 def unit_images(images: Tensor, *, check: bool | None = None) -> Tensor:
     """Images as contiguous float32 in [0, 1]: uint8 is divided by 255. Arguments and errors as in ``TwoViews``.
 
@@ -21,14 +29,10 @@ def unit_images(images: Tensor, *, check: bool | None = None) -> Tensor:
     tensor([0., 1.])
     """
     check_form(images)
+    if check is None or check:
+        check_values(images, anywhere=check is not None)
     unit = images.to(torch.float32, memory_format=torch.contiguous_format)  # channels-last makes grid_sample slower
-    if images.dtype == torch.uint8:
-        return unit.div_(255)
-    if (images.device.type == "cpu" if check is None else check) and len(images):
-        low, high = (value.item() for value in images.aminmax())
-        if not (low >= 0 and high <= 1):  # in this form NaN fails too
-            raise ValueError(f"float images must lie in [0, 1], got {low:g} to {high:g}; divide by 255 or pass uint8")
-    return unit
+    return unit.div_(255) if images.dtype == torch.uint8 else unit
 
 
 def resample(

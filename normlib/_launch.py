@@ -50,7 +50,7 @@ def check_accelerator(accelerator: str) -> None:
         "gpu": torch.cuda.is_available() or torch.backends.mps.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not there.get(accelerator, False):
+    if not isinstance(accelerator, str) or not there.get(accelerator, False):
         usable = ", ".join(name for name, found in there.items() if found)
         raise ValueError(f"accelerator={accelerator!r} is not available here; usable are {usable}")
 

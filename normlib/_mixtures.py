@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from normlib._rows import check_contrast, check_number, directions_and_inverse_norms
+from normlib._arguments import check_callable, check_count, check_number, check_type, listed
+from normlib._rows import check_contrast, directions_and_inverse_norms
 from normlib.gradients import tangent
 from normlib.losses import unit
 
@@ -67,6 +68,7 @@ def spherical_mixture(
         The mixture, float32.
 
     Raises:
+        TypeError: ``weights`` or ``seeds`` is no sequence.
         ValueError: An argument out of its range, another number of noises than of weights, or a seed given twice.
 
     Source: the class-imbalance experiment of Draganov et al. 2025, with its settings as defaults.
@@ -76,18 +78,21 @@ def spherical_mixture(
     (torch.Size([2, 1500, 64]), [111, 202, 405, 782])
     """
     for name, count, least in (("n", n, 2), ("dim", dim, 2), ("observed", observed, 1)):
-        check_number(name, count, at_least=least)
+        check_count(name, count, at_least=least)
     check_number("scale", scale, above=0)
+    weights = listed("weights", weights)
     if len(weights) == 0:
         raise ValueError("weights is empty; name at least one class")
     for weight in weights:
         check_number("weights", weight, above=0)
-    noises = [noise] * len(weights) if np.ndim(noise) == 0 else list(noise)
+    noises = listed("noise", noise) if isinstance(noise, Iterable) else [noise] * len(weights)
     if len(noises) != len(weights):
         raise ValueError(f"noise must be one number or {len(weights)}, one for each of weights, got {len(noises)}")
     for one in noises:
         check_number("noise", one, at_least=0)
-    seeds = tuple(seeds)
+    seeds = tuple(listed("seeds", seeds))
+    for seed in seeds:
+        check_count("seeds", seed, at_least=0)
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be one or more different seeds, got {seeds}")
     share = torch.tensor(weights, dtype=torch.float64)
@@ -162,6 +167,7 @@ def train_encoder(
         The trained encoders.
 
     Raises:
+        TypeError: ``mixture`` is none, or ``on_epoch`` no function.
         ValueError: An argument out of its range, or fewer inputs than one batch.
         FloatingPointError: A weight became NaN or infinite.
 
@@ -174,19 +180,23 @@ def train_encoder(
     """
     from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
 
+    check_type(Mixture, mixture=mixture)
     n = mixture.x.shape[1]
-    check_number("epochs", epochs, at_least=0)
-    check_number("batch_size", batch_size, at_least=2)
+    check_count("epochs", epochs, at_least=0)
+    check_count("batch_size", batch_size, at_least=2)
+    check_count("hidden", hidden)
+    check_count("dim", dim)
     check_number("lr", lr, above=0)
     check_contrast(temperature, "nt-xent")
     if n < batch_size:
         raise ValueError(f"mixture holds {n} inputs per seed, fewer than batch_size = {batch_size}")
+    on_epoch = on_epoch or (lambda epoch, encoders: None)
+    check_callable(on_epoch=on_epoch)
     generators = [torch.Generator().manual_seed(seed + _NETWORK) for seed in mixture.seeds]
     encoders = _new_encoders(mixture, hidden, dim, generators)
     silent = (
         {} if progress and epochs else {"disable": True}
     )  # no word on it leaves the choice to the variable TQDM_DISABLE
-    on_epoch = on_epoch or (lambda epoch, encoders: None)
     on_epoch(0, encoders)
     for epoch in tqdm(range(1, epochs + 1), unit="epoch", leave=False, **silent):
         order = torch.stack([torch.randperm(n, generator=generator) for generator in generators])
@@ -274,7 +284,8 @@ def norm_table(mixture: Mixture, **encoders: Encoders) -> pd.DataFrame:
         One row per seed and input, with ``seed``, ``index``, ``label``, and the norm under each of the encoders.
 
     Raises:
-        ValueError: Encoders of other seeds than the mixture's.
+        TypeError: ``mixture`` is none, or one of ``encoders`` is none.
+        ValueError: Encoders of other seeds than the mixture's, or of inputs of another dimension.
 
     >>> mixture = spherical_mixture(n=256, seeds=range(2))
     >>> norm_table(mixture, untrained=train_encoder(mixture, epochs=0)).columns.tolist()
@@ -282,7 +293,13 @@ def norm_table(mixture: Mixture, **encoders: Encoders) -> pd.DataFrame:
     """
     import pandas as pd
 
+    check_type(Mixture, mixture=mixture)
+    check_type(Encoders, **encoders)
     for name, one in encoders.items():
+        if one.w1.shape[1] != mixture.x.shape[2]:
+            raise ValueError(
+                f"{name} takes {one.w1.shape[1]} numbers, the inputs of the mixture have {mixture.x.shape[2]}"
+            )
         if one.seeds != mixture.seeds:
             raise ValueError(f"{name} has the seeds {one.seeds}, the mixture has {mixture.seeds}")
     seeds, n = len(mixture.seeds), mixture.x.shape[1]

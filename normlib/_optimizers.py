@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from normlib._rows import check_number
+from normlib._arguments import check_choice, check_number
 from normlib.interventions import weight_decay_groups
 
 OptimizerName = Literal["sgd", "lars", "adamw"]
@@ -150,12 +150,9 @@ def make_optimizer(
     >>> [(group["adapt"], group["weight_decay"], len(group["params"])) for group in optimizer.param_groups]
     [(True, 1e-06, 1), (False, 0.0, 3)]
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"name must be one of {', '.join(map(repr, OPTIMIZERS))}, got {name!r}")
+    check_choice("name", name, OPTIMIZERS)
     check_number("lr", lr, above=0)
-    check_number("momentum", momentum, at_least=0)
-    if momentum >= 1:
-        raise ValueError(f"momentum must be below 1, got {momentum!r}")
+    check_number("momentum", momentum, at_least=0, below=1)
     groups = weight_decay_groups(model, weight_decay)
     if name == "adamw":
         if nesterov:

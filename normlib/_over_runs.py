@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normlib._score_tables import RUN_COLUMNS, check_columns, tell_nan
+from normlib._arguments import check_callable, names_of
+from normlib._score_tables import RUN_COLUMNS, check_columns, check_numbers, check_table, tell_nan
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def each_run(
-    table: pd.DataFrame, function: Callable[..., pd.DataFrame], *arguments, by: Iterable[str] | None = None, **options
+    table: pd.DataFrame,
+    function: Callable[..., pd.DataFrame],
+    *arguments,
+    by: str | Iterable[str] | None = None,
+    **options,
 ) -> pd.DataFrame:
     """A function of a per-sample table, such as :func:`detection`, for each run in a table of many.
 
@@ -22,15 +27,16 @@ def each_run(
         table: Per-sample table of several runs.
         function: Takes the table of one run; gives a table.
         arguments: Passed on, after the table. Outcomes must be columns: values row by row would not be divided.
-        by: Columns that tell the runs apart; by default those of ``condition``, ``lr``, ``seed`` and ``epoch`` that the
-            table has. Further ones, such as ``label``, divide each run.
+        by: Column or columns that tell the runs apart; by default those of ``condition``, ``lr``, ``seed`` and
+            ``epoch`` that the table has. Further ones, such as ``label``, divide each run.
         options: Passed on.
 
     Returns:
         The results one below the other, with the columns ``by`` in front.
 
     Raises:
-        ValueError: ``table`` lacks a column, or has none that tells runs apart; or as ``function``.
+        TypeError: ``table`` is no DataFrame, ``function`` no function, or ``by`` no name or names.
+        ValueError: ``table`` is empty, lacks a column, or has none that tells runs apart; or as ``function``.
 
     >>> import pandas as pd
     >>> from normlib import confidence
@@ -40,7 +46,9 @@ def each_run(
     """
     import pandas as pd
 
-    columns = [name for name in RUN_COLUMNS if name in table] if by is None else list(by)
+    check_table(table)
+    check_callable(function=function)
+    columns = [name for name in RUN_COLUMNS if name in table] if by is None else names_of("by", by)
     check_columns(table, columns)
     if not columns:
         raise ValueError(
@@ -70,7 +78,9 @@ def over_seeds(frame: pd.DataFrame, value: str, by: str | Iterable[str] = (), *,
         their order.
 
     Raises:
-        ValueError: A column is missing, or a seed stands twice in a group: name more columns in ``by``.
+        TypeError: ``frame`` is no DataFrame, or ``by`` no name or names.
+        ValueError: A column is missing, ``value`` is not one of numbers, or a seed stands twice in a group: name
+            more columns in ``by``.
 
     Warns:
         A group has one seed only, or a value is NaN: its interval is NaN.
@@ -82,8 +92,9 @@ def over_seeds(frame: pd.DataFrame, value: str, by: str | Iterable[str] = (), *,
     import pandas as pd
     from scipy import stats
 
-    columns = [by] if isinstance(by, str) else list(by)
-    check_columns(frame, [value, seed, *columns])
+    columns = names_of("by", by)
+    check_columns(frame, [value, seed, *columns], "frame")
+    check_numbers(frame, value, "frame")
     if (twice := frame.duplicated([*columns, seed])).any():
         first = frame.loc[twice, [*columns, seed]].iloc[0].to_dict()
         raise ValueError(f"frame must have one row for each group and {seed!r}, got several for {first}; see by=")

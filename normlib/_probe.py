@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from normlib import recipes, records
+from normlib._arguments import check_number
 from normlib._launch import check_accelerator
 from normlib._speed import pairs_per_second
 
@@ -50,8 +51,7 @@ def minutes(accelerator: str, seconds: float) -> pd.DataFrame:
     """
     import pandas as pd
 
-    if not seconds > 0:
-        raise ValueError(f"seconds must be above 0, got {seconds!r}")
+    check_number("seconds", seconds, above=0)
     check_accelerator(accelerator)
     work, places = {}, {}
     for name, experiment in records.EXPERIMENTS.items():

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from normlib._rows import check_floating
+from normlib._arguments import check_callable, check_type, names_of
+from normlib._rows import check_alike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,9 +34,7 @@ def radial_share(z: Tensor, grad: Tensor) -> Tensor:
     >>> radial_share(torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 3.0], [-1.0, -1.0]]))
     tensor([ 0.0000, -1.0000])
     """
-    check_floating(z=z, grad=grad)
-    if z.shape != grad.shape:
-        raise ValueError(f"z and grad must have the same shape, got {tuple(z.shape)} and {tuple(grad.shape)}")
+    check_alike(z=z, grad=grad)
     return torch.nn.functional.cosine_similarity(z.flatten(1), grad.flatten(1), eps=torch.finfo(z.dtype).tiny)
 
 
@@ -66,8 +65,8 @@ def radial_table(
         One row for each layer, in the order of the forward pass.
 
     Raises:
-        TypeError: No ``loss``, and the model has none.
-        ValueError: A name is not a submodule, or no gradient arrives there.
+        TypeError: No ``loss``, and the model has none; ``model`` is no module, a view no floating-point tensor.
+        ValueError: The views differ in shape, a name is not a submodule, or no gradient arrives there.
 
     Source: ours; put to use in chapter 8.
 
@@ -80,13 +79,16 @@ def radial_table(
     """
     import pandas as pd
 
+    check_type(nn.Module, model=model)
+    check_alike(x1=x1, x2=x2)
     loss = loss or getattr(model, "loss", None)
     if loss is None:
         raise TypeError(f"{type(model).__name__} has no loss of its own; name one, such as loss=losses.info_nce")
+    check_callable(loss=loss)
     known = dict(model.named_modules())
     parts = {name: part for name, part in known.items() if name and not isinstance(part, nn.Identity)}
     leaves = [name for name, part in parts.items() if next(part.children(), None) is None]
-    names = leaves if layers is None else list(layers)
+    names = leaves if layers is None else names_of("layers", layers)
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"layers names unknown submodules {unknown}; those there are: {', '.join(known)}")
     seen: dict[str, Tensor] = {}

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from normlib._arguments import check_count
+
 LEVEL = 0.95
 FEWEST = 100  # resamples that percentiles of 2.5 % and 97.5 % need
 BLOCK_ELEMENTS = 2**18  # drawn at once: few enough to stay in a processor's cache
@@ -40,5 +42,4 @@ def interval(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def check_resamples(resamples: int) -> None:
     """Refuse fewer than the percentiles need."""
-    if resamples < FEWEST:
-        raise ValueError(f"resamples must be at least {FEWEST} for a 95 % interval, got {resamples}")
+    check_count("resamples", resamples, at_least=FEWEST, hint="a 95 % interval needs as many")

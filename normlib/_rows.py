@@ -2,11 +2,12 @@
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from normlib._arguments import check_choice, check_number
 
 
 def widened(z: Tensor) -> Tensor:
@@ -49,6 +50,16 @@ def check_floating(**tensors: Any) -> None:
             )
 
 
+def check_alike(**tensors: Any) -> None:
+    """Refuse what are not two floating-point tensors of one shape."""
+    check_floating(**tensors)
+    (name1, first), (name2, second) = tensors.items()
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{name1} and {name2} must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+
+
 def check_pairs(*, smallest: int, check_finite: bool | None, **views: Tensor) -> None:
     """Refuse two views that are not floating-point ``(N, D)`` tensors of one shape and device, N ≥ ``smallest``."""
     check_floating(**views)
@@ -84,15 +95,23 @@ def _check_finite(name: str, view: Tensor) -> None:
 def check_contrast(temperature: float, denominator: str) -> None:
     """Refuse a temperature that is not a positive number, and an unknown denominator."""
     check_number("temperature", temperature, above=0, hint="SimCLR uses 0.5; a learnable temperature is not supported")
-    if denominator not in ("nt-xent", "decoupled", "cross-view"):
-        raise ValueError(f"denominator must be 'nt-xent', 'decoupled' or 'cross-view', got {denominator!r}")
+    check_choice("denominator", denominator, ("nt-xent", "decoupled", "cross-view"))
 
 
-def check_number(
-    name: str, value: Any, *, above: float | None = None, at_least: float | None = None, hint: str = ""
-) -> None:
-    """Refuse what is not a finite number within its bound; NumPy's scalars are numbers, a bool is none."""
-    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or (above is not None and value <= above) or (at_least is not None and value < at_least):
-        bound = f"> {above}" if above is not None else f"≥ {at_least}"
-        raise ValueError(f"{name} must be a number {bound}, got {value!r}{'; ' * bool(hint)}{hint}")
+def float64_of(name: str, value: Any, *, above: float | None = None, at_least: float | None = None) -> Tensor:
+    """A number, an array or a tensor as float64, all of its finite values within a bound.
+
+    >>> float64_of("steps", [1, 2], at_least=0)
+    tensor([1., 2.], dtype=torch.float64)
+    """
+    try:
+        if torch.as_tensor(value).is_complex():
+            raise TypeError
+        tensor = torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number, an array or a tensor, got {value!r}") from None
+    if tensor.numel() == 0:
+        raise ValueError(f"{name} is empty; give at least one number")
+    for extreme in tensor.aminmax():  # of NaN both are NaN
+        check_number(name, extreme.item(), above=above, at_least=at_least)
+    return tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from normlib import evaluation
+from normlib._arguments import check_count, check_seed, check_type
 from normlib.data import ImageSet
 
 if TYPE_CHECKING:
@@ -70,8 +72,10 @@ def sample_table(
         One row for each image, set after set.
 
     Raises:
-        ValueError: ``k`` exceeds what the bank offers, there is nothing to score, a set is named ``"train"`` beside the
-            bank or shares images with it, an index is too large, or a class has fewer than ``folds`` images.
+        TypeError: ``model`` is no module, or ``bank`` or one of ``sets`` no image set.
+        ValueError: ``k`` exceeds what the bank offers, ``temperature`` is not positive, there is nothing to score, a
+            set has no images, is named ``"train"`` beside the bank or shares images with it, an index is too large, or
+            a class has fewer than ``folds`` images.
 
     >>> from normlib import data, models
     >>> model = models.SimCLR(models.digits_encoder(16, 8), models.projection_head(8, 8, 4))
@@ -81,7 +85,10 @@ def sample_table(
     """
     import pandas as pd
 
-    evaluation.check_k(k, len(bank) - with_bank)
+    check_type(nn.Module, model=model)
+    check_type(ImageSet, bank=bank)
+    evaluation.check_vote(k, temperature, len(bank) - bool(with_bank))
+    check_seed(seed)
     _check_sets(bank, sets, with_bank)
     if with_bank:
         _check_folds(bank.labels, folds)
@@ -151,6 +158,8 @@ def _rounded(values: Tensor) -> np.ndarray:
 
 
 def _check_sets(bank: ImageSet, sets: dict[str, ImageSet], with_bank: bool) -> None:
+    check_type(Mapping, sets=sets)
+    check_type(ImageSet, **{f"sets[{name!r}]": images for name, images in sets.items()})
     if not sets and not with_bank:
         raise ValueError("sets must name an image set to score, or with_bank must be True; got neither")
     if BANK in sets and with_bank:
@@ -159,6 +168,8 @@ def _check_sets(bank: ImageSet, sets: dict[str, ImageSet], with_bank: bool) -> N
     if largest >= 2**31:
         raise ValueError(f"bank and sets must have indices below 2**31, which the table holds, got {largest}")
     for name, images in sets.items():
+        if len(images) == 0:
+            raise ValueError(f"sets[{name!r}] must hold one image or more, got none")
         if shared := _shared(bank, images):
             raise ValueError(
                 f"sets[{name!r}] must not hold images of the bank, but shares {shared}; leave them out, or pass "
@@ -177,5 +188,4 @@ def _shared(one: ImageSet, other: ImageSet) -> int:
 def _check_folds(labels: Tensor, folds: int) -> None:
     counts = labels.bincount()
     fewest = int(counts[counts > 0].min())
-    if not 2 <= folds <= fewest:
-        raise ValueError(f"folds must be in 2..{fewest}, as a class of the bank has {fewest} images, got {folds}")
+    check_count("folds", folds, at_least=2, at_most=fewest, hint=f"a class of the bank has {fewest} images")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from normlib._arguments import check_type, names_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,8 +50,9 @@ def familiarity(table: pd.DataFrame, scores: str | Iterable[str] | Mapping[str, 
         One float64 column for each score, with the table's index.
 
     Raises:
-        ValueError: ``table`` is empty or holds several runs, whose rows are not independent; a column is missing, is
-            not known which way it points, or is not finite.
+        TypeError: ``table`` is no DataFrame, or ``scores`` holds what is no name.
+        ValueError: ``scores`` names none, ``table`` is empty or holds several runs, whose rows are not independent; a
+            column is missing, is not known which way it points, or is not finite.
 
     >>> import pandas as pd
     >>> familiarity(pd.DataFrame({"norm": [1.0, 2.0], "kth_distance": [0.5, 0.25]})).to_numpy().tolist()
@@ -58,22 +61,24 @@ def familiarity(table: pd.DataFrame, scores: str | Iterable[str] | Mapping[str, 
     check_one_run(table)
     signs = signs_of(table, scores)
     check_columns(table, signs)
-    return table[list(signs)].apply(lambda column: signs[column.name] * _finite(column.name, column))
+    return table[list(signs)].apply(lambda column: signs[column.name] * _finite(f"scores: {column.name!r}", column))
 
 
-def outcome_of(table: pd.DataFrame, outcome: str | ArrayLike, *, binary: bool = False) -> np.ndarray:
+def outcome_of(
+    table: pd.DataFrame, outcome: str | ArrayLike, *, name: str = "outcome", binary: bool = False
+) -> np.ndarray:
     """An outcome as float64 of shape ``(len(table),)``: a column of the table, or values row by row."""
     import pandas as pd
 
     if isinstance(outcome, str):
         check_columns(table, [outcome])
-        name, values = f"outcome {outcome!r}", table[outcome]
+        name, values = f"{name} {outcome!r}", table[outcome]
     else:
-        name, values = "outcome", outcome
+        values = outcome
         if isinstance(values, pd.Series) and not values.index.equals(table.index):
-            raise ValueError("outcome must have the index of table, else rows do not match; join or reset both first")
+            raise ValueError(f"{name} must have the index of table, else rows do not match; join or reset both first")
         if np.shape(values) != (len(table),):
-            raise ValueError(f"outcome must have one value for each of {len(table)} rows, got shape {np.shape(values)}")
+            raise ValueError(f"{name} must have one value for each of {len(table)} rows, got shape {np.shape(values)}")
     numbers = _finite(name, values)
     if binary and not np.isin(numbers, (0, 1)).all():
         found = np.unique(numbers)[:5].tolist()
@@ -85,8 +90,7 @@ def outcome_of(table: pd.DataFrame, outcome: str | ArrayLike, *, binary: bool = 
 
 def check_one_run(table: pd.DataFrame) -> None:
     """Refuse an empty table, and one in which a sample may stand several times."""
-    if len(table) == 0:
-        raise ValueError("table must have at least one row, got none")
+    check_table(table)
     for column in RUN_COLUMNS:
         if column in table and table[column].nunique(dropna=False) > 1:
             some = table[column].unique()[:4].tolist()
@@ -96,10 +100,25 @@ def check_one_run(table: pd.DataFrame) -> None:
             )
 
 
-def check_columns(table: pd.DataFrame, wanted: Iterable[str]) -> None:
-    """Name the columns that a table lacks."""
-    if missing := [name for name in wanted if name not in table]:
-        raise ValueError(f"table has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table))}")
+def check_table(table: pd.DataFrame, name: str = "table") -> None:
+    """Refuse what is no table, and one without rows."""
+    check_columns(table, [], name)
+    if len(table) == 0:
+        raise ValueError(f"{name} must have at least one row, got none")
+
+
+def check_columns(table: pd.DataFrame, wanted: Iterable[str], name: str = "table") -> None:
+    """Refuse what is no table, and name the columns that it lacks."""
+    import pandas as pd
+
+    check_type(pd.DataFrame, **{name: table})
+    if missing := [column for column in wanted if not isinstance(column, Hashable) or column not in table]:
+        raise ValueError(f"{name} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table))}")
+
+
+def check_numbers(table: pd.DataFrame, column: str, name: str = "table") -> None:
+    """Refuse a column of other things than numbers and booleans."""
+    _numbers(f"{name}: {column!r}", table[column])
 
 
 def tell_nan(what: str, why: str) -> float:
@@ -117,8 +136,13 @@ def signs_of(table: pd.DataFrame, scores: str | Iterable[str] | Mapping[str, int
     if isinstance(scores, Mapping):
         if wrong := {name: sign for name, sign in scores.items() if sign not in (-1, 1)}:
             raise ValueError(f"scores must map a column to +1 (high = familiar) or -1 (high = novel), got {wrong}")
-        return dict(scores)
-    names = [scores] if isinstance(scores, str) else list(scores)
+        scores = dict(scores)
+        if not scores:
+            raise ValueError("scores must name one column or more, got none")
+        return scores
+    names = names_of("scores", scores)
+    if not names:
+        raise ValueError("scores must name one column or more, got none")
     if unknown := [name for name in names if name not in SCORES]:
         raise ValueError(
             f"scores: which way {', '.join(map(repr, unknown))} points is not known; known are {', '.join(SCORES)}. "
@@ -127,11 +151,15 @@ def signs_of(table: pd.DataFrame, scores: str | Iterable[str] | Mapping[str, int
     return {name: SCORES[name].sign for name in names}
 
 
-def _finite(name: str, values: ArrayLike) -> np.ndarray:
+def _numbers(name: str, values: ArrayLike) -> np.ndarray:
     try:
-        numbers = np.asarray(values, dtype=np.float64)
+        return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be numbers or booleans, got {np.asarray(values).dtype}") from None
+
+
+def _finite(name: str, values: ArrayLike) -> np.ndarray:
+    numbers = _numbers(name, values)
     if wrong := int((~np.isfinite(numbers)).sum()):
         raise ValueError(
             f"{name} must be finite, got {wrong} of {len(numbers)} values NaN or infinite; drop those rows"

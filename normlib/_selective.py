@@ -8,6 +8,7 @@ import numpy as np
 
 from normlib import _ranked_outcomes
 from normlib._agreement import Scores
+from normlib._arguments import check_count
 from normlib._score_tables import familiarity, outcome_of, tell_nan
 
 if TYPE_CHECKING:
@@ -43,9 +44,8 @@ def risk_coverage(
     """
     import pandas as pd
 
-    columns, positive = familiarity(table, scores), outcome_of(table, correct, binary=True)
-    if not 1 <= points <= len(table):
-        raise ValueError(f"points must be in 1..{len(table)}, the number of samples, got {points}")
+    columns, positive = familiarity(table, scores), outcome_of(table, correct, name="correct", binary=True)
+    check_count("points", points, at_most=len(table), hint="no more than there are samples")
     coverage = np.arange(1, points + 1) / points
     kept = coverage * len(table)
     parts = []
@@ -84,7 +84,7 @@ def risk_coverage_area(table: pd.DataFrame, correct: str | ArrayLike, scores: Sc
     """
     import pandas as pd
 
-    columns, positive = familiarity(table, scores), outcome_of(table, correct, binary=True)
+    columns, positive = familiarity(table, scores), outcome_of(table, correct, name="correct", binary=True)
     best, error = _ranked_outcomes.best_aurc(len(table), int(positive.sum())), 1 - positive.mean()
     rows = []
     for name, values in columns.items():

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from normlib._rows import check_number, check_pairs, directions_and_inverse_norms, no_autocast, widened
+from normlib._arguments import check_number
+from normlib._rows import check_pairs, directions_and_inverse_norms, no_autocast, widened
 
 
 def barlow_twins(

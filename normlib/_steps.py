@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normlib._rows import check_floating, check_number, widened
+from normlib._arguments import check_choice, check_count, check_number
+from normlib._rows import check_alike, float64_of, widened
 
 
 def norm_after_step(z: Tensor, grad: Tensor, lr: float) -> Tensor:
@@ -33,9 +34,7 @@ def norm_after_step(z: Tensor, grad: Tensor, lr: float) -> Tensor:
     >>> norm_after_step(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 8.0]]), lr=0.5)
     tensor([5.])
     """
-    check_floating(z=z, grad=grad)
-    if z.shape != grad.shape:
-        raise ValueError(f"z and grad must have the same shape, got {tuple(z.shape)} and {tuple(grad.shape)}")
+    check_alike(z=z, grad=grad)
     check_number("lr", lr, above=0)
     norm, grad_norm = (torch.linalg.vector_norm(widened(rows), dim=-1) for rows in (z, grad))
     return torch.hypot(norm, lr * grad_norm)
@@ -101,7 +100,7 @@ def cosine_change_bound(angle: Any, norm: Any, lr: float, *, norm2: Any = None) 
     >>> cosine_change_bound(torch.pi / 2, 1.0, lr=0.5)
     tensor(1., dtype=torch.float64)
     """
-    angle, norm, norm2 = _check_pair(angle, norm, norm2, lr)
+    angle, norm, norm2 = _pair(angle, norm, norm2, lr)
     ratio = _ratio_sum(norm, norm2, lr)
     return ratio * angle.sin() ** 2 * (1 + ratio * angle.cos().abs() / 2)
 
@@ -145,17 +144,16 @@ def angle_after_steps(
     >>> angle_after_steps(2.0, 1.0, lr=0.1, steps=[0, 10, 20], law="continuous").numpy().round(3)
     array([2.   , 0.415, 0.057])
     """
-    angle, norm, norm2 = _check_pair(angle, norm, norm2, lr)
+    angle, norm, norm2 = _pair(angle, norm, norm2, lr)
     check_number("power", power, at_least=0)
-    several = isinstance(steps, Sequence) or getattr(steps, "ndim", 0) > 0
-    times = [int(t) for t in steps] if several else [int(steps)]
-    if times != (list(steps) if several else [steps]) or times != sorted(times) or times[:1] < [0]:
+    given = float64_of("steps", steps, at_least=0)
+    times = [int(t) for t in given.flatten()]
+    if given.ndim > 1 or given.flatten().tolist() != sorted(times):
         raise ValueError(f"steps must be whole numbers ≥ 0 in rising order, got {steps!r}")
-    if law not in ("exact", "continuous"):
-        raise ValueError(f"law must be 'exact' or 'continuous', got {law!r}")
+    check_choice("law", law, ("exact", "continuous"))
     path = _exact_path if law == "exact" else _continuous_path
     angles = torch.stack(path(angle, norm, norm2, lr, times, power))
-    return angles if several else angles[0]
+    return angles if given.ndim else angles[0]
 
 
 def time_to_align(angle: Any, target: Any, norm: Any, lr: float, *, norm2: Any = None, power: float = 0.0) -> Tensor:
@@ -184,9 +182,9 @@ def time_to_align(angle: Any, target: Any, norm: Any, lr: float, *, norm2: Any =
     >>> time_to_align(torch.pi / 2, 0.01, norm=torch.tensor([1.0, 2.0]), lr=0.01)
     tensor([ 264.9155, 1059.6618], dtype=torch.float64)
     """
-    angle, norm, norm2 = _check_pair(angle, norm, norm2, lr)
+    target = float64_of("target", target, above=0)
+    angle, norm, norm2, target = _pair(angle, norm, norm2, lr, target=target)
     check_number("power", power, at_least=0)
-    target = _as_float64("target", target, above=0)
     if not (target <= angle).all():
         raise ValueError("target must not exceed angle: a pair only closes when steps are small")
     distance = (_half_tangent(angle) / _half_tangent(target)).log()
@@ -232,39 +230,32 @@ def equilibrium_norm(
     >>> round(equilibrium_norm("sgd", lr=0.1, weight_decay=5e-4, noise=0.1, momentum=0.9), 3)
     1.778
     """
-    if optimizer not in ("sgd", "adamw"):
-        raise ValueError(f"optimizer must be 'sgd' or 'adamw', got {optimizer!r}")
+    check_choice("optimizer", optimizer, ("sgd", "adamw"))
     check_number("lr", lr, above=0)
     check_number("weight_decay", weight_decay, above=0, hint="without decay there is no equilibrium")
+    check_number("momentum", momentum, at_least=0, below=1)
+    check_number("power", power, at_least=0, below=2, hint="with p = 2 the norm explodes or collapses")
     if optimizer == "adamw":
-        check_number("dim", dim, above=0, hint="AdamW's equilibrium depends on the dimension")
+        check_count("dim", dim, hint="AdamW's equilibrium depends on the dimension")
         return math.sqrt(lr * dim / (2 * weight_decay))
     check_number("noise", noise, above=0, hint="SGD's equilibrium depends on the size of the gradient")
-    check_number("momentum", momentum, at_least=0)
-    check_number("power", power, at_least=0)
-    if momentum >= 1:
-        raise ValueError(f"momentum must be below 1, got {momentum!r}")
-    if power >= 2:
-        raise ValueError(f"power must be below 2, got {power!r}: with p = 2 the norm explodes or collapses")
     return (lr * noise**2 / (2 * weight_decay * (1 - momentum))) ** (1 / (4 - 2 * power))
 
 
-def _check_pair(angle: Any, norm: Any, norm2: Any, lr: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Angle and norms of a pair as float64 tensors of one shape."""
+def _pair(angle: Any, norm: Any, norm2: Any, lr: float, **others: Tensor) -> tuple[Tensor, ...]:
+    """Angle and norms of a pair, and what else there is, as float64 tensors of one shape."""
     check_number("lr", lr, above=0)
-    angle = _as_float64("angle", angle, at_least=0)
+    angle = float64_of("angle", angle, at_least=0)
     if not (angle <= math.pi).all():
         raise ValueError(f"angle must be in radians, from 0 to π, got {float(angle.max())}")
-    norm = _as_float64("norm", norm, above=0)
-    norm2 = norm if norm2 is None else _as_float64("norm2", norm2, above=0)
-    return torch.broadcast_tensors(angle, norm, norm2)
-
-
-def _as_float64(name: str, value: Any, **bound: float) -> Tensor:
-    tensor = torch.as_tensor(value, dtype=torch.float64)
-    check_number(name, float(tensor.min()), **bound)
-    check_number(name, float(tensor.max()), **bound)
-    return tensor
+    norm = float64_of("norm", norm, above=0)
+    norm2 = norm if norm2 is None else float64_of("norm2", norm2, above=0)
+    parts = {"angle": angle, "norm": norm, "norm2": norm2, **others}
+    try:
+        return torch.broadcast_tensors(*parts.values())
+    except RuntimeError:
+        shapes = ", ".join(str(tuple(part.shape)) for part in parts.values())
+        raise ValueError(f"{', '.join(parts)} must broadcast, got the shapes {shapes}") from None
 
 
 def _ratio_sum(norm: Tensor, norm2: Tensor, lr: float, power: float = 0.0) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.utils.hooks import RemovableHandle
 
+from normlib._arguments import listed
+
 
 def find_layers(model: nn.Module, layers: str | Iterable[str] | None) -> dict[str, tuple[nn.Module, tuple[str, ...]]]:
     """Module and path of keys into its output, for names like ``"encoder"`` and ``"encoder:0"``; see ``NormTracker``.
@@ -25,7 +27,7 @@ def find_layers(model: nn.Module, layers: str | Iterable[str] | None) -> dict[st
         if not linear:
             raise ValueError(f"layers: the model has no nn.Linear to take as default; name some of {there}")
         layers = linear[-1:]
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = [layers] if isinstance(layers, str) else listed("layers", layers)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"layers must be one or more different names, got {names}")
     found = {}

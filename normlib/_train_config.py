@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from normlib._arguments import check_choice, check_count, check_flags, check_number, check_seed
 from normlib._optimizers import OPTIMIZERS
-from normlib._rows import check_contrast, check_number
+from normlib._rows import check_contrast
 from normlib.losses import Denominator
 
 
@@ -58,28 +59,22 @@ class TrainConfig:
 
     def __post_init__(self):
         make_plain(self)
-        for name in ("epochs", "batch_size", "seed"):
-            if type(getattr(self, name)) is not int:  # a bool is none
-                raise ValueError(f"{name} must be an integer, got {getattr(self, name)!r}")
-        check_number("epochs", self.epochs, at_least=1)
-        check_number("batch_size", self.batch_size, at_least=2, hint="a contrastive loss needs negatives")
+        check_count("epochs", self.epochs)
+        check_count("batch_size", self.batch_size, at_least=2, hint="a contrastive loss needs negatives")
+        check_seed(self.seed)
         check_number("lr", self.lr, above=0)
         check_number("warmup_epochs", self.warmup_epochs, at_least=0)
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs = {self.epochs}, got {self.warmup_epochs!r}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        check_number("momentum", self.momentum, at_least=0)
-        if self.momentum >= 1:
-            raise ValueError(f"momentum must be below 1, got {self.momentum!r}")
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_number("momentum", self.momentum, at_least=0, below=1)
         if self.nesterov and (self.optimizer == "adamw" or self.momentum == 0):
             raise ValueError("nesterov needs sgd or lars with momentum > 0")
         check_number("weight_decay", self.weight_decay, at_least=0)
         check_contrast(self.temperature, self.denominator)
-        micro = self.micro_batch_size
-        if micro is not None and not (type(micro) is int and 1 <= micro <= self.batch_size):
-            raise ValueError(f"micro_batch_size must be None or in 1..batch_size = {self.batch_size}, got {micro!r}")
-        check_flags(self, "nesterov", "channels_last", "compile")
+        if self.micro_batch_size is not None:
+            check_count("micro_batch_size", self.micro_batch_size, at_most=self.batch_size, hint="or None: all at once")
+        check_flags(nesterov=self.nesterov, channels_last=self.channels_last, compile=self.compile)
 
 
 def make_plain(settings: Any) -> None:
@@ -92,10 +87,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
     return value.item() if isinstance(value, np.generic) else value
-
-
-def check_flags(settings: Any, *names: str) -> None:
-    """Refuse what is neither True nor False: the word ``"false"`` would count as true."""
-    for name in names:
-        if not isinstance(getattr(settings, name), bool):
-            raise ValueError(f"{name} must be True or False, got {getattr(settings, name)!r}")

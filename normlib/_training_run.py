@@ -194,6 +194,8 @@ class Run:
             return
         with self._unseen():  # its forward passes are no training
             metrics = self._on_epoch(epoch)
+        if not isinstance(metrics, dict | None):
+            raise TypeError(f"on_epoch must return numbers by name, or None, got {type(metrics).__name__}")
         if metrics:
             row = {name: float(value) for name, value in metrics.items()}
             self._metrics.append({"epoch": epoch, **row})

@@ -14,12 +14,12 @@ these first.
 
 import math
 from dataclasses import dataclass, fields, replace
-from numbers import Integral
 from typing import Self
 
 import torch
 from torch import Generator, Tensor
 
+from normlib._arguments import check_count, check_number, check_type
 from normlib._image_batches import blend, check_form, luma, resample, turn_hue, unit_images
 
 __all__ = ["Parameters", "TwoViews", "apply"]
@@ -112,18 +112,16 @@ class TwoViews:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, Integral) or isinstance(self.size, bool) or self.size < 1:
-            raise ValueError(f"size must be the side of the views in pixels, an integer >= 1, got {self.size!r}")
+        check_count("size", self.size, hint="it is the side of the views in pixels")
         for name, largest in (("area", 1.0), ("ratio", math.inf), ("zoom", math.inf)):
             pair = getattr(self, name)
-            is_pair = isinstance(pair, tuple | list) and len(pair) == 2
-            if not is_pair or not 0 < pair[0] <= pair[1] <= largest or pair[1] == math.inf:
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise ValueError(f"{name} must be a pair (low, high) with 0 < low <= high <= {largest}, got {pair!r}")
+            check_number(name, pair[0], above=0)
+            check_number(name, pair[1], at_least=pair[0], at_most=largest, hint="the pair is (low, high)")
         largest = {"flip": 1, "jitter": 1, "grey": 1, "hue": 0.5}
         for name in (*largest, "brightness", "contrast", "saturation", "rotation", "shift", "noise"):
-            value, limit = getattr(self, name), largest.get(name, math.inf)
-            if not 0 <= value <= limit or value == math.inf:
-                raise ValueError(f"{name} must be a finite number in [0, {limit}], got {value!r}")
+            check_number(name, getattr(self, name), at_least=0, at_most=largest.get(name))
 
     @classmethod
     def natural(cls, size: int = 32, **options: float | tuple[float, float]) -> Self:
@@ -275,24 +273,30 @@ def apply(images: Tensor, parameters: Parameters, *, check: bool | None = None) 
 
     Args:
         images: ``(N, C, H, W)``, uint8, or float in [0, 1].
-        parameters: For N images, on their device.
+        parameters: For N images, on their device. Shapes are checked; values are not, for a GPU would have to wait.
         check: As in :meth:`TwoViews.__call__`.
 
     Returns:
         Views ``(N, C, size, size)``, float32 in [0, 1].
 
     Raises:
-        TypeError: ``images`` is not a uint8 or float tensor.
-        ValueError: As in :meth:`TwoViews.__call__`, or the parameters are for another number of images.
+        TypeError: ``images`` is not a uint8 or float tensor, ``parameters`` is none, or holds what is no tensor.
+        ValueError: As in :meth:`TwoViews.__call__`, or the parameters have other shapes or are for other images.
 
     >>> apply(torch.full((1, 1, 2, 2), 0.5), Parameters(size=2, brightness=torch.tensor([1.5]))).unique()
     tensor([0.7500])
     """
+    check_type(Parameters, parameters=parameters)
+    check_count("parameters.size", parameters.size)
     images = unit_images(images, check=check)
-    given, channels = parameters.tensors(), images.shape[1]
+    given, (n, channels) = parameters.tensors(), images.shape[:2]
+    shapes = {"box": (n, 4), "shift": (n, 2), "noise": (n, channels, parameters.size, parameters.size)}
     for name, value in given.items():
-        if len(value) != len(images):
-            raise ValueError(f"parameters.{name} must be for the {len(images)} images, got {len(value)} rows")
+        check_type(Tensor, **{f"parameters.{name}": value})
+        if value.shape != (shape := shapes.get(name, (n,))):
+            raise ValueError(
+                f"parameters.{name} must be for the {n} images, of shape {shape}, got {tuple(value.shape)}"
+            )
     colour = {"brightness", "contrast", "saturation", "hue", "grey"} & given.keys()
     if colour and channels not in (1, 3):
         raise ValueError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from normlib import _effects
+from normlib._arguments import check_type, listed, path_of
 from normlib._effects import Effect, Part, RecordedTables
 
 __all__ = [
@@ -107,6 +108,7 @@ def ledger(path: Path = LEDGER) -> tuple[Claim, ...]:
         path: A file like ``book/claims.yml``.
 
     Raises:
+        TypeError: ``path`` is no path.
         FileNotFoundError: It is not there.
         ValueError: It is not YAML, an entry has an unknown or a missing key, a value that it cannot have, or the id of
             another.
@@ -116,6 +118,7 @@ def ledger(path: Path = LEDGER) -> tuple[Claim, ...]:
     """
     import yaml
 
+    path = path_of("path", path)
     try:
         groups = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
@@ -137,12 +140,22 @@ def judge(claim: Claim, *, results: Path = RESULTS) -> Verdict:
         results: Folder of the recorded experiments.
 
     Raises:
+        TypeError: ``claim`` is none, or ``results`` no path.
+        FileNotFoundError: There is no folder ``results``.
         ValueError: A record lacks a table, a column or the rows that the claim asks for, or cannot be read.
 
     >>> judge(ledger()[0]).word
     'reproduced'
     """
-    return _judge(claim, RecordedTables(results))
+    check_type(Claim, claim=claim)
+    return _judge(claim, _tables(results))
+
+
+def _tables(results: Path) -> RecordedTables:
+    folder = path_of("results", results)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"results must be a folder of recorded experiments, and there is none at {folder}")
+    return RecordedTables(folder)
 
 
 def _judge(claim: Claim, tables: RecordedTables) -> Verdict:
@@ -163,7 +176,7 @@ def table(*, path: Path = LEDGER, results: Path = RESULTS) -> list[Verdict]:
         FileNotFoundError: As :func:`ledger`.
         ValueError: As :func:`ledger` and :func:`judge`.
     """
-    tables = RecordedTables(results)
+    tables = _tables(results)
     return [_judge(claim, tables) for claim in ledger(path)]
 
 
@@ -174,9 +187,11 @@ def stated(path: Path = STATED) -> dict[str, dict[str, Any]]:
         path: A file that :func:`accept` wrote.
 
     Raises:
+        TypeError: ``path`` is no path.
         FileNotFoundError: It is not there.
         ValueError: It is not such a file.
     """
+    path = path_of("path", path)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -192,7 +207,12 @@ def accept(verdicts: list[Verdict], path: Path = STATED) -> None:
     Args:
         verdicts: What :func:`table` returned.
         path: The file to write.
+
+    Raises:
+        TypeError: ``verdicts`` holds what is none, or ``path`` is no path.
     """
+    _check_verdicts(verdicts)
+    path = path_of("path", path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps({one.claim.id: as_stated(one) for one in verdicts}, indent=1, ensure_ascii=False)
     temporary.write_text(text + "\n", encoding="utf-8")
@@ -205,7 +225,12 @@ def differences(verdicts: list[Verdict], stated: dict[str, dict[str, Any]]) -> I
     Args:
         verdicts: What :func:`table` returned.
         stated: What :func:`stated` returned.
+
+    Raises:
+        TypeError: ``verdicts`` holds what is none, or ``stated`` is no mapping.
     """
+    _check_verdicts(verdicts)
+    check_type(dict, stated=stated)
     for one in verdicts:
         now, before = as_stated(one), stated.get(one.claim.id, {})
         if before.get("verdict") != now["verdict"]:
@@ -223,10 +248,15 @@ def jobs(claim: Claim, *, results: Path = RESULTS) -> dict[str, list[dict[str, A
         claim: An entry of :func:`ledger`.
         results: Folder of the recorded experiments.
 
+    Raises:
+        TypeError: ``claim`` is none, or ``results`` no path.
+        FileNotFoundError: There is no folder ``results``.
+
     >>> jobs(ledger()[0])
     {'laws': [{'measurement': 'gradients'}]}
     """
-    tables, found = RecordedTables(results), {}
+    check_type(Claim, claim=claim)
+    tables, found = _tables(results), {}
     for part in claim.parts:
         for where in (part.where, part.where | (part.minus or {})):
             mine = found.setdefault(part.record, [])
@@ -239,7 +269,11 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
 
     Args:
         verdict: One of :func:`table`.
+
+    Raises:
+        TypeError: ``verdict`` is none.
     """
+    check_type(Verdict, verdict=verdict)
     claim = {name: value for name, value in vars(verdict.claim).items() if name != "parts"}
     effects = [
         {
@@ -258,6 +292,10 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
 def as_stated(verdict: Verdict) -> dict[str, Any]:
     """A verdict as plain values: the word, and the number of each part with its interval and outcome."""
     return {"verdict": verdict.word, "effects": [effect.as_words() for effect in verdict.effects]}
+
+
+def _check_verdicts(verdicts: list[Verdict]) -> None:
+    check_type(Verdict, **{f"verdicts[{i}]": one for i, one in enumerate(listed("verdicts", verdicts))})
 
 
 def _claim(path: Path, group: str, entry: Any) -> Claim:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from normlib._arguments import check_choice, check_number, check_seed, check_type, path_of
 from normlib._data_variants import corrupt, hold_out, long_tailed
 from normlib._human_votes import HumanVotes
 
@@ -47,7 +48,7 @@ class ImageSet:
         name: What the set is called in figures and records.
 
     Raises:
-        TypeError: A tensor is of another dtype.
+        TypeError: A tensor is of another dtype, ``classes`` no tuple, or ``name`` no word.
         ValueError: Shapes do not fit together, or a label has no class.
 
     >>> train = digits("train")
@@ -65,6 +66,8 @@ class ImageSet:
     name: str
 
     def __post_init__(self):
+        check_type(tuple, classes=self.classes)
+        check_type(str, name=self.name)
         for field, dtype in (("images", torch.uint8), ("labels", torch.int64), ("indices", torch.int64)):
             if _kind(getattr(self, field)) != dtype:
                 raise TypeError(f"{field} must be a tensor of {dtype}, got {_kind(getattr(self, field))}")
@@ -134,7 +137,8 @@ def digits(split: Literal["train", "test", "all"] = "train", *, test_fraction: f
         ``sklearn.datasets.load_digits()``, ascending.
 
     Raises:
-        ValueError: Unknown ``split``, or a ``test_fraction`` that leaves train or test without an image of each class.
+        ValueError: Unknown ``split``, a ``test_fraction`` that leaves train or test without an image of each class, or
+            a ``seed`` that is no integer of 0 or more.
 
     Source: E. Alpaydin and C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI repository, 1998.
 
@@ -144,15 +148,12 @@ def digits(split: Literal["train", "test", "all"] = "train", *, test_fraction: f
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    _check_choice("split", split, ("train", "test", "all"))
+    check_choice("split", split, ("train", "test", "all"))
+    least = 0.0056  # 10 of 1,797 images
+    check_number("test_fraction", test_fraction, at_least=least, at_most=1 - least, hint="10 images on either side")
+    check_seed(seed)
     original = load_digits()
     chosen = np.arange(len(original.target))
-    smallest = 10 / len(chosen)
-    if not smallest <= test_fraction <= 1 - smallest:
-        raise ValueError(
-            f"test_fraction must leave 10 images on either side, so be in {smallest:.4f}..{1 - smallest:.4f}, "
-            f"got {test_fraction}"
-        )
     if split != "all":
         train, test = train_test_split(chosen, test_size=test_fraction, random_state=seed, stratify=original.target)
         chosen = np.sort(train if split == "train" else test)
@@ -196,7 +197,7 @@ def cifar10(
     """
     from normlib import _cifar10
 
-    _check_choice("split", split, tuple(_cifar10.SPLITS))
+    check_choice("split", split, _cifar10.SPLITS)
     folder = _data_folder(root)
     if download and not _cifar10.is_complete(folder):
         _cifar10.fetch(folder)
@@ -241,7 +242,7 @@ def cifar10_jpeg(split: Literal["train", "test"] = "train", *, root: str | os.Pa
     """
     from normlib import _cifar10
 
-    _check_choice("split", split, tuple(_cifar10.SPLITS))
+    check_choice("split", split, _cifar10.SPLITS)
     folder = _data_folder(root) / "cifar10-jpeg" / split
     count = len(_cifar10.SPLITS[split]) * _cifar10.RECORDS_PER_FILE
     expected = (
@@ -338,7 +339,7 @@ def load(name: Literal["digits", "cifar10", "cifar10-jpeg"], split: str = "train
     ImageSet('digits-test': 450 images, 1x8x8, 10 classes)
     """
     loaders = {"digits": digits, "cifar10": partial(cifar10, download=True), "cifar10-jpeg": cifar10_jpeg}
-    _check_choice("name", name, tuple(loaders))
+    check_choice("name", name, loaders)
     return loaders[name](split)
 
 
@@ -382,9 +383,9 @@ def image_folder(
     """
     from normlib import _image_files
 
-    _check_choice("on_corrupt", on_corrupt, ("error", "skip"))
+    check_choice("on_corrupt", on_corrupt, ("error", "skip"))
     height_width = None if size is None else _image_files.height_and_width(size)
-    root = Path(path).expanduser()
+    root = path_of("path", path).expanduser()
     classes, files, labels = _image_files.list_class_files(root)
     indices = np.arange(len(files), dtype=np.int64)
     if index_from_name:
@@ -402,7 +403,7 @@ def image_folder(
 
 
 def _fetch_command(function: str, root: str | os.PathLike | None) -> str:
-    arguments = "download=True" if root is None else f"root={os.fspath(root)!r}, download=True"
+    arguments = "download=True" if root is None else f"root={str(path_of('root', root))!r}, download=True"
     return f'python -c "from normlib import data; data.{function}({arguments})"'
 
 
@@ -413,16 +414,11 @@ def _data_folder(root: str | os.PathLike | None) -> Path:
         import pooch
 
         root = pooch.os_cache("normlib")
-    return Path(root).expanduser()
+    return path_of("root", root).expanduser()
 
 
 def _kind(value: object) -> object:
     return value.dtype if isinstance(value, Tensor) else type(value).__name__
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def _check_range(name: str, values: Tensor, count: int, reason: str) -> None:

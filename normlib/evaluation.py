@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from normlib._arguments import check_count, check_number, check_seed, check_type
 from normlib._collapse import Collapse, collapse
+from normlib._image_batches import check_values
 from normlib._rows import check_floating, directions_and_inverse_norms, kind_of, widened
 from normlib.data import ImageSet
 
@@ -44,22 +46,24 @@ def embed(model: nn.Module, images: ImageSet | Tensor, *, batch_size: int = 1024
         Features ``h``, shape ``(N, F)``, and embeddings ``z``, shape ``(N, D)``; float32, on the CPU, not normalised.
 
     Raises:
-        TypeError: ``images`` is neither an image set nor a tensor of uint8 or floats.
-        ValueError: ``images`` is empty or not four-dimensional, ``batch_size`` is below 1, or an output is no matrix.
+        TypeError: ``model`` is no module, or ``images`` neither an image set nor a tensor of uint8 or floats.
+        ValueError: ``images`` is empty, not four-dimensional or (checked on the CPU) outside [0, 1], ``batch_size`` is
+            no integer of 1 or more, or an output is no matrix.
 
     >>> from normlib import data, models
     >>> model = models.SimCLR(models.digits_encoder(16, 8), models.projection_head(8, 8, 4))
     >>> [tuple(out.shape) for out in embed(model, data.digits("test"))]
     [(450, 8), (450, 4)]
     """
+    check_type(nn.Module, model=model)
     pixels = images.images if isinstance(images, ImageSet) else images
     if not isinstance(pixels, Tensor) or not (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
         got = kind_of(pixels)
         raise TypeError(f"images must be an ImageSet or a tensor of uint8 or floats in [0, 1], got {got}")
     if pixels.ndim != 4 or len(pixels) == 0:
         raise ValueError(f"images must have shape (N, C, H, W) with N of 1 or more, got {tuple(pixels.shape)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_values(pixels)
+    check_count("batch_size", batch_size)
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -128,13 +132,12 @@ def neighbour_scores(
     """
     _check_labelled(bank, bank_labels, queries)
     classes = int(bank_labels.max()) + 1 if n_classes is None else n_classes
+    check_count("n_classes", classes)
     if int(bank_labels.max()) >= classes:
         raise ValueError(f"bank_labels must be below n_classes={n_classes}, got {int(bank_labels.max())}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
     if exclude_self and not (bank.shape == queries.shape and torch.equal(bank, queries)):
         raise ValueError("exclude_self=True needs queries to be the bank itself, row by row; got other values")
-    check_k(k, len(bank) - exclude_self)
+    check_vote(k, temperature, len(bank) - bool(exclude_self))
     u, labels = directions_and_inverse_norms(bank)[0], bank_labels.to(bank.device, torch.int64)
     rows = max(1, BLOCK_ELEMENTS // len(bank))
     blocks = []
@@ -238,11 +241,12 @@ def few_label_hits(
     """
     _check_labelled(bank, bank_labels, queries)
     _check_labels("query_labels", query_labels, len(queries))
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
+    check_count("draws", draws)
+    check_count("labels_per_class", labels_per_class)
+    check_seed(seed)
     members = {int(label): (bank_labels == label).nonzero().flatten().cpu() for label in bank_labels.unique()}
     label, fewest = min(((label, len(places)) for label, places in members.items()), key=lambda pair: pair[1])
-    if not 1 <= labels_per_class <= fewest:
+    if labels_per_class > fewest:
         raise ValueError(
             f"labels_per_class must be in 1..{fewest}, since class {label} has {fewest} points, got {labels_per_class}"
         )
@@ -361,10 +365,10 @@ def mahalanobis(bank: Tensor, bank_labels: Tensor, queries: Tensor) -> Tensor:
     return torch.from_numpy(cdist(_array(queries.double()) @ whiten, means @ whiten).min(1))
 
 
-def check_k(k: int, available: int) -> None:
-    """Refuse more neighbours than there are, or none."""
-    if not 1 <= k <= available:
-        raise ValueError(f"k must be in 1..{available}, the neighbours that the bank offers each query, got {k}")
+def check_vote(k: int, temperature: float, available: int) -> None:
+    """Refuse more neighbours than there are, or none, and a temperature that is not a positive number."""
+    check_count("k", k, at_most=available, hint=f"the bank offers each query {available} neighbours")
+    check_number("temperature", temperature, above=0)
 
 
 def _outputs(model: nn.Module, batch: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from normlib._growth import norm_after_noise
 from normlib._radial import radial_share, radial_table
-from normlib._rows import check_contrast, check_floating, check_pairs, directions_and_inverse_norms, no_autocast
+from normlib._rows import check_alike, check_contrast, check_pairs, directions_and_inverse_norms, no_autocast
 from normlib._steps import (
     angle_after_steps,
     cosine_change_bound,
@@ -58,9 +58,7 @@ def tangent(z: Tensor, v: Tensor) -> Tensor:
     >>> tangent(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
     tensor([[0., 4.]])
     """
-    check_floating(z=z, v=v)
-    if z.shape != v.shape:
-        raise ValueError(f"z and v must have the same shape, got {tuple(z.shape)} and {tuple(v.shape)}")
+    check_alike(z=z, v=v)
     with no_autocast(z):
         u, inverse_norm = directions_and_inverse_norms(z)
         return (v - u * (u * v).sum(dim=-1, keepdim=True)) * (inverse_norm > 0)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from normlib._rows import check_floating, check_number, widened
+from normlib._arguments import check_choice, check_number, check_type, names_of
+from normlib._rows import check_floating, widened
 
 
 def cut_initialization(
@@ -32,6 +33,7 @@ def cut_initialization(
         The same model.
 
     Raises:
+        TypeError: ``model`` is no module, or ``scope`` holds what is no name.
         ValueError: ``c`` is not a positive number, a name in ``scope`` is not a submodule, ``parameters`` is neither
             word, there is nothing to cut, a lazy layer has no weights yet, or a parametrization such as
             ``spectral_norm`` would undo the cut. The model is then unchanged.
@@ -44,9 +46,9 @@ def cut_initialization(
     >>> torch.allclose(cut_initialization(model, 3.0)(x), before / 3**2)
     True
     """
+    check_type(nn.Module, model=model)
     check_number("c", c, above=0, hint="the paper's example is 3")
-    if parameters not in ("weights", "all"):
-        raise ValueError(f"parameters must be 'weights' or 'all', got {parameters!r}")
+    check_choice("parameters", parameters, ("weights", "all"))
     to_cut = {}  # by identity: a tensor shared by two layers is cut once
     for module in _modules_in(model, scope):
         _refuse_uncuttable(module)
@@ -146,6 +148,7 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         Two groups, ``{"params": [...], "weight_decay": λ}`` and the same with 0, for ``torch.optim``.
 
     Raises:
+        TypeError: ``model`` is no module.
         ValueError: ``weight_decay`` is negative or not a number, the model has no trainable parameter, or a lazy layer
             has no weights yet.
 
@@ -155,11 +158,12 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     >>> [(group["weight_decay"], len(group["params"])) for group in groups]
     [(0.0001, 1), (0.0, 3)]
     """
+    check_type(nn.Module, model=model)
     check_number("weight_decay", weight_decay, at_least=0)
     _refuse_lazy(model)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
-        raise ValueError(f"{type(model).__name__} has no parameter with requires_grad=True")
+        raise ValueError(f"model {type(model).__name__} has no parameter with requires_grad=True")
     matrices = {id(parameter) for parameter in _matrices(model)}
     return [
         {"params": [p for p in trainable if id(p) in matrices], "weight_decay": weight_decay},
@@ -198,7 +202,7 @@ def _modules_in(model: nn.Module, scope: str | Iterable[str]) -> Iterator[nn.Mod
         matrices = {id(parameter) for parameter in _matrices(model)}
         owners = [m for m in model.modules() if any(id(p) in matrices for p in m.parameters(recurse=False))]
         return iter(owners[-1:])
-    names = [scope] if isinstance(scope, str) else list(scope)
+    names = names_of("scope", scope)
     known = dict(model.named_modules(remove_duplicate=False))
     unknown = [name for name in names if name not in known]
     if unknown:

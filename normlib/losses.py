@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from normlib._arguments import check_number
 from normlib._log_sum_exp import RowLogSumExp, SymmetricLogSumExp
-from normlib._rows import check_contrast, check_number, check_pairs, directions_and_inverse_norms, no_autocast
+from normlib._rows import check_contrast, check_floating, check_pairs, directions_and_inverse_norms, no_autocast
 from normlib._statistics_losses import barlow_twins, vicreg
 
 __all__ = [
@@ -42,10 +43,14 @@ def unit(z: Tensor) -> Tensor:
     Returns:
         Directions, same shape, float32 or float64.
 
+    Raises:
+        TypeError: ``z`` is not a floating-point tensor.
+
     >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     tensor([[0.6000, 0.8000],
             [0.0000, 0.0000]])
     """
+    check_floating(z=z)
     return directions_and_inverse_norms(z)[0]
 
 
@@ -200,7 +205,7 @@ def sigmoid_loss(
     """
     check_pairs(z1=z1, z2=z2, smallest=2, check_finite=check_finite)
     check_number("temperature", temperature, above=0)
-    check_number("bias", bias, above=-math.inf)
+    check_number("bias", bias)
     with no_autocast(z1):
         similarities = unit(z1) @ unit(z2).T / temperature + bias
         positives = similarities.diagonal()

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from normlib._rows import check_number
-from normlib.interventions import GradScale
+from normlib._arguments import check_callable, check_number, check_type
 from normlib.losses import barlow_twins, negative_cosine, sigmoid_loss, vicreg
-from normlib.models import SimCLR
+from normlib.models import SimCLR, grad_scale_layer
 
 __all__ = ["BYOL", "METHODS", "WITH_PREDICTOR", "JointEmbedding", "SimSiam"]
 
@@ -30,6 +29,10 @@ class JointEmbedding(nn.Module):
             :func:`normlib.losses.barlow_twins`, :func:`normlib.losses.vicreg`.
         grad_scale: GradScale power p behind the projector; 0 adds no layer.
         options: Settings of the loss.
+
+    Raises:
+        TypeError: A part is no module, or ``loss`` no function.
+        ValueError: ``grad_scale`` is negative or not a number.
 
     >>> from normlib import losses, models
     >>> model = JointEmbedding(models.digits_encoder(16, 8), models.projection_head(8, 8, 4), losses.vicreg)
@@ -48,9 +51,11 @@ class JointEmbedding(nn.Module):
         **options: float,
     ):
         super().__init__()
+        check_type(nn.Module, backbone=backbone, projector=projector)
+        check_callable(loss=loss)
         self.backbone = backbone
         self.projector = projector
-        self.grad_scale = _grad_scale(grad_scale)
+        self.grad_scale = grad_scale_layer(grad_scale)
         self._loss, self._options = loss, options
 
     def features(self, x: Tensor) -> Tensor:
@@ -67,7 +72,7 @@ class JointEmbedding(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the loss and its settings in ``print(model)``."""
-        return ", ".join([self._loss.__name__, *(f"{name}={value}" for name, value in self._options.items())])
+        return ", ".join([_name(self._loss), *(f"{name}={value}" for name, value in self._options.items())])
 
 
 class SimSiam(nn.Module):
@@ -82,6 +87,10 @@ class SimSiam(nn.Module):
         predictor: Maps ``z`` to predictions ``p`` of shape ``(N, D)``.
         grad_scale: GradScale power p behind the predictor; 0 adds no layer.
 
+    Raises:
+        TypeError: A part is no module.
+        ValueError: ``grad_scale`` is negative or not a number.
+
     Source: Chen & He 2021 (SimSiam), algorithm 1.
 
     >>> from normlib import models
@@ -93,10 +102,11 @@ class SimSiam(nn.Module):
 
     def __init__(self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, *, grad_scale: float = 0.0):
         super().__init__()
+        check_type(nn.Module, backbone=backbone, projector=projector, predictor=predictor)
         self.backbone = backbone
         self.projector = projector
         self.predictor = predictor
-        self.grad_scale = _grad_scale(grad_scale)
+        self.grad_scale = grad_scale_layer(grad_scale)
 
     def features(self, x: Tensor) -> Tensor:
         """Backbone output ``h``, shape ``(N, F)``."""
@@ -124,7 +134,8 @@ class BYOL(nn.Module):
         grad_scale: GradScale power p behind the predictor; 0 adds no layer.
 
     Raises:
-        ValueError: ``ema`` is outside [0, 1).
+        TypeError: A part is no module.
+        ValueError: ``ema`` is outside [0, 1), or ``grad_scale`` negative or not a number.
 
     Source: Grill et al. 2020 (BYOL), equations (1) and (2); half their loss, less 1, and a constant m.
 
@@ -144,14 +155,13 @@ class BYOL(nn.Module):
         ema: float = 0.99,
         grad_scale: float = 0.0,
     ):
-        check_number("ema", ema, at_least=0)
-        if ema >= 1:
-            raise ValueError(f"ema must be below 1, got {ema!r}: the copy would never move")
+        check_type(nn.Module, backbone=backbone, projector=projector, predictor=predictor)
+        check_number("ema", ema, at_least=0, below=1, hint="at 1 the copy would never move")
         super().__init__()
         self.backbone = backbone
         self.projector = projector
         self.predictor = predictor
-        self.grad_scale = _grad_scale(grad_scale)
+        self.grad_scale = grad_scale_layer(grad_scale)
         self.ema = ema
         online = nn.Sequential(backbone, projector)
         self.target = AveragedModel(online, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
@@ -181,8 +191,8 @@ class BYOL(nn.Module):
         return f"ema={self.ema}"
 
 
-def _grad_scale(power: float) -> nn.Module:
-    return GradScale(power) if power else nn.Identity()
+def _name(loss: Callable) -> str:
+    return getattr(loss, "__name__", type(loss).__name__)  # a partial has none of its own
 
 
 def _of_both(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:

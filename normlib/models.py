@@ -7,7 +7,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from normlib._arguments import check_count, check_number, check_seed, check_type
 from normlib.interventions import GradScale
+
+__all__ = [
+    "SimCLR",
+    "batch_norm_head",
+    "digits_encoder",
+    "narrow_resnet",
+    "prediction_head",
+    "projection_head",
+    "resnet18_cifar",
+]
 
 # Added to a head's seed: parts of the same seed must not draw the same numbers.
 _HEAD = 2**31
@@ -22,6 +33,10 @@ class SimCLR(nn.Module):
         projector: Maps ``h`` to embeddings ``z`` of shape ``(N, D)``.
         grad_scale: GradScale power p behind the projector; 0 adds no layer.
 
+    Raises:
+        TypeError: A part is no module.
+        ValueError: ``grad_scale`` is negative or not a number.
+
     Source: Chen et al. 2020 (SimCLR).
 
     >>> model = SimCLR(digits_encoder(width=16, out_features=8), projection_head(8, 8, 4))
@@ -31,9 +46,10 @@ class SimCLR(nn.Module):
 
     def __init__(self, backbone: nn.Module, projector: nn.Module, *, grad_scale: float = 0.0):
         super().__init__()
+        check_type(nn.Module, backbone=backbone, projector=projector)
         self.backbone = backbone
         self.projector = projector
-        self.grad_scale = GradScale(grad_scale) if grad_scale else nn.Identity()
+        self.grad_scale = grad_scale_layer(grad_scale)
 
     def features(self, x: Tensor) -> Tensor:
         """Backbone output ``h``, shape ``(N, F)``."""
@@ -42,6 +58,12 @@ class SimCLR(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Embeddings ``z``, shape ``(N, D)``, not normalised."""
         return self.grad_scale(self.projector(self.features(x)))
+
+
+def grad_scale_layer(grad_scale: float) -> nn.Module:
+    """The layer behind a head for a GradScale power p ≥ 0; none does anything for 0."""
+    check_number("grad_scale", grad_scale, at_least=0)
+    return GradScale(grad_scale) if grad_scale else nn.Identity()
 
 
 def digits_encoder(width: int = 128, out_features: int = 128, *, batch_norm: bool = False, seed: int = 0) -> nn.Module:
@@ -59,13 +81,13 @@ def digits_encoder(width: int = 128, out_features: int = 128, *, batch_norm: boo
         Module from ``(N, 1, 8, 8)`` to ``(N, F)``.
 
     Raises:
-        ValueError: A width is below 2.
+        ValueError: A width is no integer of 2 or more, or ``seed`` none of 0 or more.
 
     >>> digits_encoder(width=16, out_features=8)(torch.zeros(3, 1, 8, 8)).shape
     torch.Size([3, 8])
     """
-    if width < 2 or out_features < 2:
-        raise ValueError(f"width and out_features must be at least 2, got {width} and {out_features}")
+    check_count("width", width, at_least=2)
+    check_count("out_features", out_features, at_least=2)
     with _seeded(seed):
         layers = [
             nn.Conv2d(1, width // 2, 3, padding=1, bias=not batch_norm),
@@ -90,6 +112,9 @@ def resnet18_cifar(*, seed: int = 0) -> nn.Module:
 
     Returns:
         Module from ``(N, 3, H, W)`` to ``(N, 512)``.
+
+    Raises:
+        ValueError: ``seed`` is no integer of 0 or more.
 
     Source: Chen et al. 2020 (SimCLR), appendix on CIFAR-10; the settings released with Draganov et al. 2025.
 
@@ -120,13 +145,12 @@ def narrow_resnet(width: int = 16, *, seed: int = 0) -> nn.Module:
         Module from ``(N, 3, H, W)`` to ``(N, 8 * width)``.
 
     Raises:
-        ValueError: ``width`` is below 1.
+        ValueError: ``width`` is no integer of 1 or more, or ``seed`` none of 0 or more.
 
     >>> narrow_resnet()(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 128])
     """
-    if width < 1:
-        raise ValueError(f"width must be at least 1, got {width}")
+    check_count("width", width)
     stages = [(width, width), (width, 2 * width), (2 * width, 4 * width), (4 * width, 8 * width)]
     with _seeded(seed):
         layers = OrderedDict(conv1=nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False))
@@ -163,12 +187,16 @@ def projection_head(in_features: int, hidden: int, out_features: int, *, seed: i
     Returns:
         Module from ``(N, F)`` to ``(N, D)``.
 
+    Raises:
+        ValueError: A width is no integer of 1 or more, or ``seed`` none of 0 or more.
+
     Source: the settings released with Draganov et al. 2025 (128-128).
 
     >>> projection_head(512, 128, 128)(torch.zeros(2, 512)).shape
     torch.Size([2, 128])
     """
-    with _seeded(seed + _HEAD):
+    _check_widths(in_features=in_features, hidden=hidden, out_features=out_features)
+    with _seeded(seed, _HEAD):
         return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, out_features))
 
 
@@ -186,12 +214,16 @@ def batch_norm_head(in_features: int, hidden: int, out_features: int, *, seed: i
     Returns:
         Module from ``(N, F)`` to ``(N, D)``.
 
+    Raises:
+        ValueError: As :func:`projection_head`.
+
     Source: Grill et al. 2020 (BYOL), whose heads have biases; SimSiam and others add layers or BatchNorm at the end.
 
     >>> batch_norm_head(512, 128, 64)(torch.zeros(2, 512)).shape
     torch.Size([2, 64])
     """
-    return _batch_norm_mlp(in_features, hidden, out_features, seed + _HEAD)
+    _check_widths(in_features=in_features, hidden=hidden, out_features=out_features)
+    return _batch_norm_mlp(in_features, hidden, out_features, seed, _HEAD)
 
 
 def prediction_head(features: int, hidden: int, *, seed: int = 0) -> nn.Module:
@@ -205,25 +237,35 @@ def prediction_head(features: int, hidden: int, *, seed: int = 0) -> nn.Module:
     Returns:
         Module from ``(N, D)`` to ``(N, D)``.
 
+    Raises:
+        ValueError: As :func:`projection_head`.
+
     Source: as :func:`batch_norm_head`.
 
     >>> prediction_head(64, 16)(torch.zeros(2, 64)).shape
     torch.Size([2, 64])
     """
-    return _batch_norm_mlp(features, hidden, features, seed + _PREDICTOR)
+    _check_widths(features=features, hidden=hidden)
+    return _batch_norm_mlp(features, hidden, features, seed, _PREDICTOR)
 
 
-def _batch_norm_mlp(in_features: int, hidden: int, out_features: int, seed: int) -> nn.Module:
-    with _seeded(seed):
+def _batch_norm_mlp(in_features: int, hidden: int, out_features: int, seed: int, part: int) -> nn.Module:
+    with _seeded(seed, part):
         first, last = nn.Linear(in_features, hidden, bias=False), nn.Linear(hidden, out_features, bias=False)
     return nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(), last)
 
 
+def _check_widths(**widths: int) -> None:
+    for name, width in widths.items():
+        check_count(name, width)
+
+
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def _seeded(seed: int, part: int = 0) -> Iterator[None]:
     """Layers draw their weights from torch's global generator on the CPU: seed it, then put it back."""
+    check_seed(seed)
     state = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(seed + part)
     try:
         yield
     finally:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normlib._confidence_figures import confidence_curve, reliability, risk_coverage_curves, score_distributions
+from normlib._arguments import check_number, check_type, listed, names_of
+from normlib._confidence_figures import (
+    check_axes,
+    confidence_curve,
+    reliability,
+    risk_coverage_curves,
+    score_distributions,
+)
 from normlib._palette import PALETTE
+from normlib._score_tables import check_columns, check_numbers, check_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +80,9 @@ def band(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, over: str = "seed", l
         ``ax``.
 
     Raises:
-        ValueError: A column is missing, a repetition stands twice, or some ``x`` has only one.
+        TypeError: ``ax`` is no axes, or ``frame`` no DataFrame.
+        ValueError: ``frame`` is empty, a column is missing, ``y`` is not one of numbers, a repetition stands
+            twice, or some ``x`` has only one.
 
     >>> import matplotlib.pyplot as plt, pandas as pd
     >>> frame = pd.DataFrame({"step": [0, 0, 1, 1], "seed": [0, 1, 0, 1], "loss": [2.0, 4.0, 1.0, 1.0]})
@@ -82,9 +92,10 @@ def band(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, over: str = "seed", l
     """
     from scipy import stats
 
-    missing = {x, y, over} - set(frame.columns)
-    if missing:
-        raise ValueError(f"frame has no column {sorted(missing)}; it has {list(frame.columns)}")
+    check_axes(ax)
+    check_table(frame, "frame")
+    check_columns(frame, [x, y, over], "frame")
+    check_numbers(frame, y, "frame")
     twice = frame.duplicated([x, over])
     if twice.any():
         raise ValueError(f"frame has several rows for one {x!r} and {over!r}, first {frame[twice].iloc[0].to_dict()}")
@@ -110,7 +121,8 @@ def image_grid(rows: list, *, labels: list[str] | None = None, scale: float = 0.
         Axes that hold the whole grid.
 
     Raises:
-        ValueError: The rows differ in shape, or ``labels`` in number.
+        TypeError: ``rows`` holds what is no tensor, or ``labels`` what is no name.
+        ValueError: The rows differ in shape or are no images, ``labels`` differ in number, or ``scale`` is not above 0.
 
     >>> import torch
     >>> image_grid([torch.zeros(5, 1, 8, 8)], labels=["black"]).images[0].get_array().shape
@@ -119,10 +131,13 @@ def image_grid(rows: list, *, labels: list[str] | None = None, scale: float = 0.
     import matplotlib.pyplot as plt
     import torch
 
+    rows = listed("rows", rows)
+    check_type(torch.Tensor, **{f"rows[{i}]": row for i, row in enumerate(rows)})
+    check_number("scale", scale, above=0)
     shapes = {tuple(row.shape) for row in rows}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 4:
-        raise ValueError(f"rows must share one shape (M, C, H, W), got {sorted(shapes)}")
-    labels = labels or [""] * len(rows)
+    if len(shapes) != 1 or len(shape := next(iter(shapes))) != 4 or shape[1] not in (1, 3) or 0 in shape:
+        raise ValueError(f"rows must share one shape (M, C, H, W) with C of 1 or 3, got {sorted(shapes)}")
+    labels = [""] * len(rows) if labels is None else names_of("labels", labels)
     if len(labels) != len(rows):
         raise ValueError(f"labels must name each of the {len(rows)} rows, got {len(labels)} names")
     m, channels, height, width = rows[0].shape

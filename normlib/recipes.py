@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import nn
 
 from normlib import augment, data, models
-from normlib._rows import check_number
-from normlib._train_config import TrainConfig, check_flags, make_plain
+from normlib._arguments import check_choice, check_count, check_flags, check_number, check_type
+from normlib._train_config import TrainConfig, make_plain
 from normlib.interventions import cut_initialization
 from normlib.methods import METHODS, WITH_PREDICTOR
 
@@ -86,6 +86,7 @@ class Recipe:
         train: Settings of the training loop; its seed is also that of the initial weights.
 
     Raises:
+        TypeError: ``train`` is no :class:`~normlib.training.TrainConfig`.
         ValueError: A value is out of its range; the message names it.
 
     >>> RECIPES["paper"].train.lr
@@ -108,12 +109,11 @@ class Recipe:
 
     def __post_init__(self):
         make_plain(self)
-        for name in ("data", "method", "network", "head"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} must be a name, got {getattr(self, name)!r}")
+        if not isinstance(self.data, str):
+            raise ValueError(f"data must be a name, got {self.data!r}")
         for name, known in {"method": METHODS, "network": NETWORKS, "head": HEADS}.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), known)
+        check_type(TrainConfig, train=self.train)
         if not _are_integers(self.projector) or len(self.projector) != 2 or min(self.projector) < 1:
             raise ValueError(f"projector must be two widths above 0, such as (128, 64), got {self.projector!r}")
         check_number("cut", self.cut, above=0)
@@ -122,7 +122,9 @@ class Recipe:
         for name, classes in {"held_out": self.held_out, "tail_order": self.tail_order or ()}.items():
             if not _are_integers(classes):
                 raise ValueError(f"{name} must be class numbers, such as (0, 1), got {classes!r}")
-        check_flags(self, "sync_batchnorm")
+        check_flags(sync_batchnorm=self.sync_batchnorm)
+        if self.largest is not None:
+            check_count("largest", self.largest)
         if self.largest is None and (self.tail_ratio > 1 or self.tail_order is not None):
             raise ValueError("a long tail needs largest, the images of its commonest class, got None")
 
@@ -234,8 +236,7 @@ def named(name: str) -> Recipe:
     >>> named("cpu").network
     'narrow_resnet'
     """
-    if name not in RECIPES:
-        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {name!r}")
+    check_choice("recipe", name, RECIPES)
     return RECIPES[name]
 
 
@@ -247,17 +248,22 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         changes: New values by name, for example ``{"lr": 0.1, "cut": 3}``.
 
     Raises:
+        TypeError: ``recipe`` is no recipe, or ``changes`` no mapping.
         ValueError: A name that is no setting; the nearest ones are named. Or a value that is out of range.
 
     >>> changed(RECIPES["cpu"], {"lr": 0.1, "cut": 3}).train.lr
     0.1
     """
+    check_type(Recipe, recipe=recipe)
+    check_type(Mapping, changes=changes)
     own = {each.name for each in fields(Recipe)} - {"train"}
     inner = {each.name for each in fields(TrainConfig)}
     for name in changes:
         if name not in own | inner:
-            near = difflib.get_close_matches(name, own | inner, n=1, cutoff=0.7)
+            near = difflib.get_close_matches(str(name), own | inner, n=1, cutoff=0.7)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"unknown setting {name!r}; {hint}Settings are {', '.join(sorted(own | inner))}")
+            raise ValueError(
+                f"changes has the unknown setting {name!r}; {hint}Settings are {', '.join(sorted(own | inner))}"
+            )
     train = replace(recipe.train, **{name: value for name, value in changes.items() if name in inner})
     return replace(recipe, train=train, **{name: value for name, value in changes.items() if name in own})

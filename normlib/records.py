@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normlib import _recorded, runtime
+from normlib._arguments import check_choice, check_count, listed
 from normlib._digits_runs import DIGITS_LAYERS, digits_simclr
 from normlib._experiments import EXPERIMENTS, Experiment
 from normlib._recorded import Job, Tables
@@ -194,14 +195,18 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1), jobs: list[dict[str,
         ``difference``, and whether all values are ``identical``.
 
     Raises:
-        ValueError: Unknown name, or a part that is none.
+        TypeError: ``jobs`` is no list.
+        ValueError: Unknown name, a part that is none, or ``jobs`` that are not recorded.
         FileNotFoundError: Nothing is recorded under that name.
     """
     import pandas as pd
 
     experiment, recorded, root = _experiment(name), _recorded_runs(name), RUNS / "reproduced" / name
     if jobs is not None:
-        recorded = [run for run in recorded if run.get("job", {}) in jobs]
+        wanted = listed("jobs", jobs)
+        recorded = [run for run in recorded if run.get("job", {}) in wanted]
+        if not recorded:
+            raise ValueError(f"jobs must name recorded runs of {name}, got {jobs!r}")
     done = [(run["settings"], run.get("job", {})) for run in _recorded.runs(root)]
     for run in _part_of(recorded, part):
         settings, job = run["settings"], run.get("job", {})
@@ -269,9 +274,11 @@ def _median_speed(tables: Tables) -> int | None:
 
 
 def _part_of(runs: list[dict[str, Any]], part: tuple[int, int]) -> list[dict[str, Any]]:
-    first, parts = part
-    if not 1 <= first <= parts:
+    if not isinstance(part, tuple | list) or len(part) != 2:
         raise ValueError(f"part must be (i, n) with 1 ≤ i ≤ n, got {part!r}")
+    first, parts = part
+    check_count("part", parts, hint="it is (i, n) with 1 ≤ i ≤ n")
+    check_count("part", first, at_most=parts, hint="it is (i, n) with 1 ≤ i ≤ n")
     if not runs[first - 1 :: parts]:
         raise ValueError(f"part {first}/{parts} has no runs: the experiment has {len(runs)}")
     return runs[first - 1 :: parts]
@@ -331,6 +338,5 @@ def _recorded_runs(name: str) -> list[dict[str, Any]]:
 
 
 def _experiment(name: str) -> Experiment:
-    if name not in EXPERIMENTS:
-        raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}, got {name!r}")
+    check_choice("name", name, EXPERIMENTS)
     return EXPERIMENTS[name]

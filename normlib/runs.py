@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from normlib import evaluation, models
+from normlib._arguments import check_count, check_number, check_type, path_of
 from normlib._checkpoints import Checkpoints, differences, replace_file
 from normlib._launch import is_first, processes
-from normlib._rows import check_number
 from normlib._speed import pairs_per_second
+from normlib.data import ImageSet
 from normlib.recipes import NETWORKS, Recipe, changed
 from normlib.tracking import NormTracker
 from normlib.training import History, TrainConfig, check_place, fit
@@ -24,7 +25,6 @@ from normlib.training import History, TrainConfig, check_place, fit
 if TYPE_CHECKING:
     import pandas as pd
 
-    from normlib.data import ImageSet
 
 __all__ = ["Trained", "load", "train", "within"]
 
@@ -75,6 +75,7 @@ def train(
         progress: Show a progress bar.
 
     Raises:
+        TypeError: ``recipe`` is no recipe, ``folder`` no path, or ``images`` no image set.
         ValueError: The directory is that of another recipe (the differences are shown) or holds other files; images
             have another shape than the network takes; or as :func:`normlib.training.fit`. Nothing is written then.
         OSError: The directory cannot be written; nothing is trained then. Or as :func:`normlib.training.fit`.
@@ -90,11 +91,14 @@ def train(
     >>> trained.history.epochs["epoch"].tolist()
     [0, 1]
     """
-    folder = Path(folder)
+    check_type(Recipe, recipe=recipe)
+    check_count("track_every", track_every)
+    folder = path_of("folder", folder)
     check_place(accelerator, folder)
     _check_folder(folder, recipe)
     logger = _tensorboard_logger(folder) if tensorboard else None
     images = recipe.images() if images is None else images
+    check_type(ImageSet, images=images)
     test = recipe.test_images()
     _check_shape(recipe, images)
     model = recipe.model()
@@ -144,15 +148,18 @@ def within(
         seconds: Length of the probe, at least a few steps.
 
     Raises:
-        ValueError: ``minutes`` is not above 0, several processes were started, or not even one epoch fits; the
-            message says what one takes.
+        TypeError: ``recipe`` is no recipe, or ``folder`` no path.
+        ValueError: ``minutes`` or ``seconds`` is not above 0, several processes were started, or not even one epoch
+            fits; the message says what one takes.
 
     >>> from normlib.recipes import named
     >>> within(named("digits"), 0.5, "runs/new", accelerator="cpu", seconds=0.1).train.epochs > 1
     True
     """
+    check_type(Recipe, recipe=recipe)
     check_number("minutes", minutes, above=0)
-    saved = _read_recipe(Path(folder))
+    check_number("seconds", seconds, above=0)
+    saved = _read_recipe(path_of("folder", folder))
     if saved is not None:
         return saved
     if processes() > 1:
@@ -169,10 +176,11 @@ def load(folder: str | Path) -> tuple[Recipe, models.SimCLR]:
     """The recipe of a run directory, and its network as in the newest checkpoint, on the CPU in eval mode.
 
     Raises:
+        TypeError: ``folder`` is no path.
         FileNotFoundError: The folder holds no run, or no checkpoint yet.
         ValueError: The checkpoint is damaged or of another model.
     """
-    folder = Path(folder)
+    folder = path_of("folder", folder)
     recipe = _read_recipe(folder)
     state = Checkpoints(folder / "checkpoints").load()
     if recipe is None or state is None:

@@ -20,9 +20,10 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
+
+from normlib._arguments import check_number, check_type
 
 if TYPE_CHECKING:
     import torch
@@ -108,18 +109,20 @@ def preflight(minutes: Mapping[str, float] | None = None) -> None:
             and ``"h100"`` (A100 and newer data-centre GPUs as well). Where modes differ, choose with :func:`pick`.
 
     Raises:
+        TypeError: ``minutes`` is no mapping.
         ValueError: ``minutes`` has another key, or a value that is not a positive number; ``NORMLIB_MODE`` names no
             mode.
 
     >>> preflight(minutes={"cpu": 3, "t4": 1, "h100": 0.5})  # doctest: +ELLIPSIS
     Device: ...; mode: ..., heavy cells ...; expect ...
     """
-    minutes = dict(minutes or {})
+    if minutes is None:
+        minutes = {}
+    check_type(Mapping, minutes=minutes)
     for key, value in minutes.items():
         if key not in DEVICE_CLASSES:
             raise ValueError(f"minutes has the key {key!r}, expected keys out of {', '.join(DEVICE_CLASSES)}")
-        if isinstance(value, bool) or not (isinstance(value, Real) and value > 0):
-            raise ValueError(f"minutes[{key!r}] is {value!r}, expected a number of minutes > 0")
+        check_number(f"minutes[{key!r}]", value, above=0)
     name, device_class = _describe_device()
     line = f"Device: {name}; mode: {mode()}, heavy cells {HEAVY_CELLS[mode()]}"
     if minutes:
@@ -141,11 +144,13 @@ def run_folder(name: str) -> Path:
         The folder; it need not exist yet.
 
     Raises:
+        TypeError: ``name`` is no word.
         ValueError: ``name`` is empty or would lead out of the folder.
 
     >>> run_folder("simclr").name
     'simclr'
     """
+    check_type(str, name=name)
     if not re.fullmatch(r"[\w-][\w.-]*", name):
         raise ValueError(f"name must be a word of letters, digits, '.', '_' and '-', got {name!r}")
     root = DRIVE / "normlib" if DRIVE.is_dir() else Path(__file__).resolve().parents[1] / "runs"

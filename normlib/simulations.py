@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normlib._arguments import check_count, check_number, check_seed, listed
 from normlib._mixtures import Encoders, Mixture, norm_table, spherical_mixture, train_encoder
-from normlib._rows import check_number
 from normlib.gradients import cosine_step
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def steps_to_align(
         that was given up has ``steps == max_steps``.
 
     Raises:
+        TypeError: ``norms`` or ``angles`` is no sequence.
         ValueError: An argument out of its range, or an entry of ``angles`` with another number of pairs.
 
     Source: the experiment of Draganov et al. 2025 on norms and angles, with its settings as defaults; the law is
@@ -66,14 +67,13 @@ def steps_to_align(
     import pandas as pd
 
     for name, count, least in (("n_pairs", n_pairs, 1), ("dim", dim, 2), ("max_steps", max_steps, 0)):
-        check_number(name, count, at_least=least)
+        check_count(name, count, at_least=least)
+    check_seed(seed)
     check_number("lr", lr, above=0)
     check_number("tol", tol, above=0)
-    check_number("power", power, at_least=0)
-    if power > 2:
-        raise ValueError(f"power must be at most 2, got {power!r}: longer embeddings would turn faster without bound")
-    norms = [1.0] if norms is None else list(norms)
-    for name, given in (("norms", norms), ("angles", [0.0] if angles is None else list(angles))):
+    check_number("power", power, at_least=0, at_most=2, hint="longer embeddings would turn faster without bound")
+    norms = [1.0] if norms is None else listed("norms", norms)
+    for name, given in (("norms", norms), ("angles", [0.0] if angles is None else listed("angles", angles))):
         if not given:
             raise ValueError(f"{name} is empty; name at least one condition")
     for norm in norms:
@@ -99,7 +99,10 @@ def _random_angles(n_pairs: int, dim: int, seed: int) -> np.ndarray:
 
 def _angles(angle, n_pairs: int) -> np.ndarray:
     """Angles of the pairs of one condition; pairs that share their angle move alike, so one stands for all."""
-    start = np.atleast_1d(np.asarray(angle, dtype=np.float64))
+    try:
+        start = np.atleast_1d(np.asarray(angle, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise ValueError(f"an entry of angles must be a number or {n_pairs} numbers, got {angle!r}") from None
     if start.shape not in ((1,), (n_pairs,)):
         raise ValueError(f"an entry of angles must be a number or {n_pairs} numbers, got shape {start.shape}")
     if not ((start >= 0) & (start <= math.pi)).all():

@@ -8,13 +8,13 @@ reads.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from normlib._arguments import check_choice, check_count, check_flags, check_number, check_type, listed, names_of
 from normlib._row_labels import check_labels, labels_of_rows
 from normlib._streams import Rows, StatisticStream
 from normlib._taps import Tap, check_hookable, find_layers
@@ -71,7 +71,7 @@ class NormTracker:
     Raises:
         ValueError: A layer that is not there (close and all names are listed), compiled, scripted or replicated by
             ``DataParallel`` (each with the reason); no layer; ``every``, ``quantiles``, ``num_classes`` or
-            ``loss_reduction`` out of range.
+            ``loss_reduction`` out of range, or a flag neither True nor False.
         TypeError: ``model`` is no ``nn.Module``, a layer no string, ``grad_scaler`` no ``GradScaler``.
 
     >>> model = nn.Sequential(nn.Linear(2, 2, bias=False))
@@ -102,15 +102,14 @@ class NormTracker:
         grad_scaler: Any = None,
         check_finite: bool = False,
     ):
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
-        for name, number in {"every": every, "num_classes": 1 if num_classes is None else num_classes}.items():
-            if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {number!r}")
-        if not all(0 <= level <= 1 for level in quantiles):
-            raise ValueError(f"quantiles must be levels in [0, 1], got {tuple(quantiles)}")
-        if loss_reduction not in ("mean", "sum"):
-            raise ValueError(f"loss_reduction must be 'mean' or 'sum', got {loss_reduction!r}")
+        check_type(nn.Module, model=model)
+        check_count("every", every)
+        check_count("num_classes", 1 if num_classes is None else num_classes)
+        quantiles = listed("quantiles", quantiles)
+        for level in quantiles:
+            check_number("quantiles", level, at_least=0, at_most=1)
+        check_choice("loss_reduction", loss_reduction, ("mean", "sum"))
+        check_flags(per_class=per_class, gradients=gradients, batch_first=batch_first, check_finite=check_finite)
         found = find_layers(model, layers)
         check_hookable(model, [module for module, _ in found.values()])
         self.layers = tuple(found)
@@ -148,8 +147,8 @@ class NormTracker:
 
     @grad_scaler.setter
     def grad_scaler(self, scaler: torch.amp.GradScaler | None) -> None:
-        if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
-            raise TypeError(f"grad_scaler must be a torch.amp.GradScaler, got {type(scaler).__name__}")
+        if scaler is not None:
+            check_type(torch.amp.GradScaler, grad_scaler=scaler)
         for tap in self._taps:
             tap.grad_scaler = scaler
 
@@ -285,6 +284,7 @@ class NormTracker:
             The axes.
 
         Raises:
+            TypeError: ``layers`` holds what is no name, or ``ax`` is no axes.
             ValueError: Nothing was measured under ``statistic`` or ``layers`` (those there are are listed).
 
         >>> model = nn.Linear(3, 2)
@@ -295,10 +295,11 @@ class NormTracker:
         'optimiser step'
         """
         import matplotlib.pyplot as plt
+        from matplotlib.axes import Axes
 
         frame = self.to_frame()
         frame = frame[(frame["class"] >= 0) if per_class else (frame["class"] == -1)]
-        wanted = list(self.layers) if layers is None else list(layers)
+        wanted = list(self.layers) if layers is None else names_of("layers", layers)
         chosen = frame[frame["layer"].isin(wanted) & (frame["statistic"] == statistic)]
         if chosen.empty or not set(wanted) <= set(chosen["layer"]):
             raise ValueError(
@@ -306,6 +307,7 @@ class NormTracker:
                 f"layers {frame['layer'].unique().tolist()}"
             )
         ax = plt.subplots()[1] if ax is None else ax
+        check_type(Axes, ax=ax)
         prefix = "grad_" * statistic.startswith("grad_")
         for (layer, label), line in chosen.groupby(["layer", "class"], sort=False):
             name = layer or "model"
@@ -359,6 +361,7 @@ class NormTracker:
             state: From a tracker of the same layers, quantiles and ``gradients``; on any device.
 
         Raises:
+            TypeError: ``state`` is no mapping.
             ValueError: Entries are missing, or layers, quantiles or ``gradients`` differ.
 
         >>> tracker = NormTracker(nn.Linear(3, 2))
@@ -366,6 +369,7 @@ class NormTracker:
         >>> tracker
         NormTracker(layers=[''], step=7, detached)
         """
+        check_type(Mapping, state=state)
         missing = sorted(self.state_dict().keys() - state.keys())
         if missing:
             raise ValueError(

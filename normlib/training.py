@@ -6,22 +6,20 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from normlib import _launch
+from normlib._arguments import check_callable, check_number, check_type, path_of
 from normlib._checkpoints import Checkpoints, differences
 from normlib._optimizers import Lars
 from normlib._progress import Progress
-from normlib._rows import check_number
 from normlib._saving import Stopped, Writer
 from normlib._train_config import TrainConfig
 from normlib._training_run import DivergenceError, History, Run, of_all_processes
-
-if TYPE_CHECKING:
-    from normlib.data import ImageSet
-    from normlib.tracking import NormTracker
+from normlib.data import ImageSet
+from normlib.tracking import NormTracker
 
 __all__ = ["DivergenceError", "History", "Lars", "Stopped", "TrainConfig", "architecture", "fit"]
 
@@ -81,6 +79,7 @@ def fit(
         The history of the whole run, its earlier parts included.
 
     Raises:
+        TypeError: An argument is of another type than described.
         ValueError: Fewer images than one batch; a batch that cannot be shared out; a ``temperature`` or ``denominator``
             for a model with a loss of its own; a device that is not there; a folder with checkpoints of another run,
             with the differences. Nothing is trained or written then.
@@ -100,7 +99,8 @@ def fit(
     >>> history.steps[["step", "epoch"]].values.tolist()
     [[0, 1], [1, 1]]
     """
-    check_place(accelerator, checkpoints)
+    _check_types(model, images, config, augment, tracker, on_epoch)
+    check_place(accelerator, None if checkpoints is None else path_of("checkpoints", checkpoints))
     check_number("checkpoint_minutes", checkpoint_minutes, at_least=0)
     _check_shares(images, config)
     _check_loss(model, config)
@@ -115,6 +115,24 @@ def fit(
     with Progress(run.total, done=run.step, shown=progress and fabric.is_global_zero) as bar:
         run.train(writer, bar)
     return run.history()
+
+
+def _check_types(
+    model: nn.Module,
+    images: ImageSet,
+    config: TrainConfig,
+    augment: Callable,
+    tracker: NormTracker | None,
+    on_epoch: Callable | None,
+) -> None:
+    check_type(nn.Module, model=model)
+    check_type(ImageSet, images=images)
+    check_type(TrainConfig, config=config)
+    check_callable(augment=augment)
+    if tracker is not None:
+        check_type(NormTracker, tracker=tracker)
+    if on_epoch is not None:
+        check_callable(on_epoch=on_epoch)
 
 
 def check_place(accelerator: str, folder: str | Path | None) -> None:
@@ -193,9 +211,13 @@ def _settings(model: nn.Module, images: ImageSet, config: TrainConfig, augment: 
 def architecture(model: nn.Module) -> dict[str, str]:
     """Each part of a network by its name: what it is and how it is set, without weights.
 
+    Raises:
+        TypeError: ``model`` is no module.
+
     >>> architecture(nn.Sequential(nn.Linear(2, 1), nn.ReLU()))["0"]
     'Linear(in_features=2, out_features=1, bias=True)'
     """
+    check_type(nn.Module, model=model)
     return {name: _described(part) for name, part in model.named_modules()}
 
 

@@ -602,7 +602,7 @@ def test_a_missing_id_is_refused(student):
 
 
 def test_an_unknown_assignment_is_refused():
-    with pytest.raises(ValueError, match=r"one of A1.*, got 'A9'"):
+    with pytest.raises(ValueError, match=r"assignment must be one of 'A1', .*, got 'A9'"):
         checks.variant(STUDENT, "A9")
 
 

@@ -135,13 +135,13 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "papr", "--out", "OUT"], "recipe must be one of paper, colab_t4, cpu, digits, got 'papr'"),
+        (["train", "papr", "--out", "OUT"], "recipe must be one of 'paper', 'colab_t4', 'cpu', 'digits', got 'papr'"),
         (["train", "digits", "--out", "OUT", "--set", "epoch=3"], "unknown setting 'epoch'; did you mean epochs?"),
         (["train", "digits", "--out", "OUT", "--set", "epochs"], "--set takes KEY=VALUE, got 'epochs'"),
         (["train", "digits", "--out", "OUT", "--set", "lr=-1"], "lr must be a number > 0, got -1"),
         (["train", "digits", "--out", "OUT", "--set", "lr=fast"], "lr must be a number > 0, got 'fast'"),
         (["train", "digits", "--out", "OUT", "--set", "data={}"], "data must be a name, got {}"),
-        (["train", "digits", "--out", "OUT", "--set", "network={}"], "network must be a name, got {}"),
+        (["train", "digits", "--out", "OUT", "--set", "network={}"], "network must be one of 'resnet18', "),
         (["train", "digits", "--out", "OUT", "--set", f"cut={10**400}"], "too large"),
         (["train", "digits", "--out", "OUT", "--set", "data=mnist"], "name must be one of 'digits', 'cifar10'"),
         (["train", "digits", "--out", "OUT", "--set", "batch_size=5000"], "1347 images, fewer than batch_size = 5000"),
@@ -157,10 +157,10 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["train", "digits", "--out", "OUT", "--accelerator", "abacus"], "'abacus' is not available here"),
         (["train", "digits", "--out", "FILE/below"], "FILE"),
         (["evaluate", "OUT"], "OUT holds no run"),
-        (["record", "cifar11"], "name must be one of digits-simclr"),
+        (["record", "cifar11"], "name must be one of 'digits-simclr'"),
         (["record", "digits-simclr", "--part", "3/2"], "part must be"),
-        (["reproduce", "cifar10-nothing"], "name must be one of digits-simclr"),
-        (["info", "--seconds", "0"], "seconds must be above 0"),
+        (["reproduce", "cifar10-nothing"], "name must be one of 'digits-simclr'"),
+        (["info", "--seconds", "0"], "seconds must be a number > 0, got 0"),
     ],
 )
 def test_bad_input_is_one_line_with_exit_code_2_and_leaves_nothing(words, message, tmp_path, monkeypatch, capsys):

@@ -55,12 +55,12 @@ def test_lars_is_exact_at_every_length_and_blind_to_the_size_of_the_noise():
 @pytest.mark.parametrize(
     ("arguments", "setting", "words"),
     [
-        (("rmsprop", 1.0, 1), {"lr": 0.1}, "optimizer must be 'sgd', 'adamw' or 'lars', got 'rmsprop'"),
+        (("rmsprop", 1.0, 1), {"lr": 0.1}, "optimizer must be one of 'sgd', 'adamw', 'lars', got 'rmsprop'"),
         (("sgd", 1.0, 1), {"lr": 0.1}, "noise must be a number > 0, got None; SGD's growth"),
-        (("adamw", 1.0, 1), {"lr": 0.1}, "dim must be a number > 0, got None; AdamW's growth"),
+        (("adamw", 1.0, 1), {"lr": 0.1}, "dim must be an integer ≥ 1, got None; AdamW's growth"),
         (("sgd", 0.0, 1), {"lr": 0.1, "noise": 1.0}, "norm must be a number > 0"),
         (("sgd", 1.0, -1), {"lr": 0.1, "noise": 1.0}, "steps must be a number ≥ 0, got -1"),
-        (("lars", 1.0, 1), {"lr": 0.1, "momentum": 1.0}, "momentum must be below 1, got 1.0"),
+        (("lars", 1.0, 1), {"lr": 0.1, "momentum": 1.0}, "momentum must be a number ≥ 0 and < 1, got 1.0"),
     ],
 )
 def test_wrong_settings_are_refused(arguments, setting, words):

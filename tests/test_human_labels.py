@@ -71,7 +71,7 @@ def test_without_labels_the_majority_tells_another_order():
         (np.ones((3, 2)), None, "must be integers"),
         (np.array([[1, 0], [0, 0]]), None, "at least one vote for each image"),
         (np.array([[2, -1]]), None, "0 or more"),
-        (np.ones((3, 2), int), np.zeros(2, int), r"labels must have shape \(3,\), as counts have, got \(2,\)"),
+        (np.ones((3, 2), int), np.zeros(2, int), r"labels must be integers of shape \(3,\), got int64 of \(2,\)"),
     ],
 )
 def test_what_are_no_votes_is_refused(counts, labels, message):

@@ -209,7 +209,7 @@ def test_bad_input_is_refused_before_anything_changes():
         cut_initialization(nn.ReLU(), 3.0)
     with pytest.raises(ValueError, match="holds no parameters to cut"):
         cut_initialization(nn.BatchNorm1d(3), 3.0, scope="last")
-    with pytest.raises(ValueError, match="'weights' or 'all', got 'biases'"):
+    with pytest.raises(ValueError, match="parameters must be one of 'weights', 'all', got 'biases'"):
         cut_initialization(model, 3.0, parameters="biases")
     assert torch.equal(model[0].weight, before)
     for power in (-1, math.nan, math.inf, "1"):

@@ -194,7 +194,9 @@ def test_grad_scale_acts_on_what_the_loss_turns():
     torch.testing.assert_close(scaled.pull, plain.pull * p.detach().norm(dim=1, keepdim=True))
 
 
-@pytest.mark.parametrize(("ema", "words"), [(1.0, "ema must be below 1, got 1.0"), (-0.1, "ema must be a number ≥ 0")])
+@pytest.mark.parametrize(
+    ("ema", "words"), [(1.0, "ema must be a number ≥ 0 and < 1, got 1.0"), (-0.1, "ema must be a number ≥ 0")]
+)
 def test_a_rate_that_is_none_is_refused(ema, words):
     with pytest.raises(ValueError, match=words):
         network("byol", ema=ema)

@@ -59,7 +59,7 @@ def test_simclr_passes_features_through_the_projector_and_scales_gradients():
 
 
 def test_too_narrow_an_encoder_is_refused():
-    with pytest.raises(ValueError, match="at least 2, got 1 and 8"):
+    with pytest.raises(ValueError, match="width must be an integer ≥ 2, got 1"):
         models.digits_encoder(1, 8)
 
 
@@ -76,5 +76,5 @@ def test_narrow_resnet_is_a_residual_network_as_described():
     assert x.shape == (2, 32)
     assert torch.equal(models.narrow_resnet(width=4, seed=3).conv1.weight, backbone.conv1.weight)
     assert not torch.equal(models.narrow_resnet(width=4, seed=4).conv1.weight, backbone.conv1.weight)
-    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="width must be an integer ≥ 1, got 0"):
         models.narrow_resnet(0)

@@ -205,7 +205,7 @@ def test_adamw_takes_momentum_as_beta1_and_shrinks_matrices_only():
     [
         ({"name": "adam"}, "name must be one of 'sgd', 'lars', 'adamw', got 'adam'"),
         ({"lr": 0}, "lr must be a number > 0, got 0"),
-        ({"momentum": 1.0}, "momentum must be below 1, got 1.0"),
+        ({"momentum": 1.0}, "momentum must be a number ≥ 0 and < 1, got 1.0"),
         ({"momentum": -0.1}, "momentum must be a number ≥ 0"),
         ({"weight_decay": -1}, "weight_decay"),
         ({"nesterov": True, "momentum": 0}, "nesterov needs momentum > 0"),

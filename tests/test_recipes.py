@@ -160,10 +160,10 @@ def test_values_of_numpy_and_lists_make_the_same_recipe():
         ({"grad_scal": 1}, "did you mean grad_scale?"),
         (
             {"network": "resnet50"},
-            "network must be one of resnet18, narrow_resnet, digits, digits_batch_norm, got 'resnet50'",
+            "network must be one of 'resnet18', 'narrow_resnet', 'digits', 'digits_batch_norm', got 'resnet50'",
         ),
         ({"data": ["digits"]}, "data must be a name, got ('digits',)"),
-        ({"network": ["digits"]}, "network must be a name, got ('digits',)"),
+        ({"network": ["digits"]}, "network must be one of 'resnet18', "),
         ({"projector": 128}, "projector must be two widths above 0, such as (128, 64), got 128"),
         ({"projector": (128,)}, "projector must be two widths above 0, such as (128, 64), got (128,)"),
         ({"projector": (128, 0)}, "projector must be two widths above 0, such as (128, 64), got (128, 0)"),
@@ -195,13 +195,13 @@ def test_wrong_settings_are_refused(change, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"held_out": (10,)}, r"class numbers in 0\.\.9, got 10"),
+        ({"held_out": (10,)}, r"classes must be an integer ≥ 0 and ≤ 9, got 10"),
         ({"held_out": (1, 1)}, r"each once, got \[1, 1\]"),
         ({"held_out": tuple(range(10))}, "must leave a class to train on"),
         ({"largest": 10_000}, "ask for 10000 images of class 0"),
-        ({"largest": "many"}, "largest must be an integer of 1 or more, got 'many'"),
+        ({"largest": "many"}, "largest must be an integer ≥ 1, got 'many'"),
         ({"largest": 20, "tail_ratio": 50}, "at least 1 is needed"),
-        ({"largest": 20, "tail_order": (0, 11)}, r"class numbers in 0\.\.9, got 11"),
+        ({"largest": 20, "tail_order": (0, 11)}, r"order must be an integer ≥ 0 and ≤ 9, got 11"),
         ({"data": "mnist"}, "name must be one of 'digits', 'cifar10', 'cifar10-jpeg', got 'mnist'"),
     ],
 )
@@ -212,5 +212,5 @@ def test_what_only_the_data_can_tell_is_refused_with_them(change, words):
 
 def test_unknown_names_are_refused():
     assert named("paper") is RECIPES["paper"]
-    with pytest.raises(ValueError, match="recipe must be one of paper, colab_t4, cpu, digits, got 'papr'"):
+    with pytest.raises(ValueError, match="recipe must be one of 'paper', 'colab_t4', 'cpu', 'digits', got 'papr'"):
         named("papr")

@@ -235,7 +235,7 @@ def test_recording_again_replaces(tiny):
 
 def test_unknown_and_unrecorded_names_are_refused(tiny):
     for function in (records.load_or_run, records.record, records.provenance, records.reproduce, records.missing):
-        with pytest.raises(ValueError, match="name must be one of tiny, many, got 'other'"):
+        with pytest.raises(ValueError, match="name must be one of 'tiny', 'many', got 'other'"):
             function("other")
     for function in (records.load, records.load_or_run, records.provenance, records.reproduce):
         with pytest.raises(FileNotFoundError, match=r"record it with: python -m normlib record tiny"):

@@ -343,7 +343,7 @@ def test_tensorboard_that_is_not_installed_is_refused(monkeypatch, tmp_path):
     [
         ({"data": "mnist"}, "name must be one of 'digits', 'cifar10', 'cifar10-jpeg', got 'mnist'"),
         ({"batch_size": 5000}, "images holds 1347 images, fewer than batch_size = 5000"),
-        ({"held_out": (10,)}, r"classes must hold class numbers in 0\.\.9, got 10"),
+        ({"held_out": (10,)}, r"classes must be an integer ≥ 0 and ≤ 9, got 10"),
         ({"largest": 10_000}, "ask for 10000 images of class 0"),
         ({"micro_batch_size": 100}, "micro_batch_size = 100 must divide the 512 images"),
         ({"precision": "8-bit"}, "8-bit"),
@@ -358,7 +358,7 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_written(changes
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"track_every": 0}, "every must be an integer >= 1, got 0"),
+        ({"track_every": 0}, "track_every must be an integer ≥ 1, got 0"),
         ({"checkpoint_minutes": -1}, "checkpoint_minutes must be a number ≥ 0, got -1"),
         ({"checkpoint_minutes": float("inf")}, "checkpoint_minutes must be a number ≥ 0, got inf"),
     ],

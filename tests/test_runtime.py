@@ -78,9 +78,9 @@ def test_preflight_says_when_a_device_was_not_timed(monkeypatch, capsys):
     ("minutes", "message"),
     [
         ({"H100": 3}, "key 'H100', expected keys out of cpu, t4, h100"),
-        ({"cpu": 0}, "is 0"),
-        ({"cpu": "3"}, "is '3'"),
-        ({"cpu": True}, "is True"),
+        ({"cpu": 0}, r"minutes\['cpu'\] must be a number > 0, got 0"),
+        ({"cpu": "3"}, "> 0, got '3'"),
+        ({"cpu": True}, "> 0, got True"),
     ],
 )
 def test_preflight_refuses_bad_minutes(capsys, minutes, message):

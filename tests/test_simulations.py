@@ -101,9 +101,9 @@ def test_steps_grow_with_the_square_of_the_norm_and_grad_scale_takes_it_away():
         ({"angles": [[0.1, 0.2]]}, "a number or 500 numbers, got shape"),
         ({"lr": -1}, "lr must be a number > 0"),
         ({"tol": 0}, "tol must be a number > 0"),
-        ({"power": 2.5}, "power must be at most 2"),
-        ({"n_pairs": 0}, "n_pairs must be a number ≥ 1"),
-        ({"dim": 1}, "dim must be a number ≥ 2"),
+        ({"power": 2.5}, "power must be a number ≥ 0 and ≤ 2"),
+        ({"n_pairs": 0}, "n_pairs must be an integer ≥ 1"),
+        ({"dim": 1}, "dim must be an integer ≥ 2"),
         ({"norms": []}, "norms is empty"),
     ],
 )
@@ -251,7 +251,7 @@ def test_norm_table_is_tidy_and_holds_the_norms():
         ({"noise": -1.0}, "noise must be a number ≥ 0"),
         ({"seeds": [1, 1]}, "different seeds"),
         ({"seeds": []}, "one or more"),
-        ({"dim": 1}, "dim must be a number ≥ 2"),
+        ({"dim": 1}, "dim must be an integer ≥ 2"),
     ],
 )
 def test_bad_mixtures_are_refused(arguments, message):

@@ -172,19 +172,19 @@ def test_divergence_is_named_with_its_step():
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"epochs": 0}, "epochs must be a number ≥ 1, got 0"),
-        ({"epochs": 1.5}, "epochs must be an integer, got 1.5"),
-        ({"batch_size": 1}, "batch_size must be a number ≥ 2, got 1; a contrastive loss needs negatives"),
+        ({"epochs": 0}, "epochs must be an integer ≥ 1, got 0"),
+        ({"epochs": 1.5}, "epochs must be an integer ≥ 1, got 1.5"),
+        ({"batch_size": 1}, "batch_size must be an integer ≥ 2, got 1; a contrastive loss needs negatives"),
         ({"lr": 0.0}, "lr must be a number > 0, got 0.0"),
         ({"lr": math.nan}, "lr must be a number > 0, got nan"),
         ({"lr": "0.1"}, "lr must be a number > 0, got '0.1'"),
         ({"warmup_epochs": -1}, "warmup_epochs must be a number ≥ 0, got -1"),
         ({"warmup_epochs": 60}, "warmup_epochs must be below epochs = 60, got 60"),
-        ({"micro_batch_size": True}, "micro_batch_size must be None or in 1..batch_size = 256, got True"),
-        ({"momentum": 1.0}, "momentum must be below 1, got 1.0"),
+        ({"micro_batch_size": True}, "micro_batch_size must be an integer ≥ 1 and ≤ 256, got True"),
+        ({"momentum": 1.0}, "momentum must be a number ≥ 0 and < 1, got 1.0"),
         ({"weight_decay": -1e-4}, "weight_decay must be a number ≥ 0, got -0.0001"),
         ({"temperature": 0}, "temperature must be a number > 0, got 0"),
-        ({"denominator": "ntxent"}, "denominator must be 'nt-xent', 'decoupled' or 'cross-view', got 'ntxent'"),
+        ({"denominator": "ntxent"}, "denominator must be one of 'nt-xent', 'decoupled', 'cross-view', got 'ntxent'"),
     ],
 )
 def test_bad_settings_are_refused(setting, words):

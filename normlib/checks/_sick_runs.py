@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from normlib import data, losses
+from normlib._arguments import check_count
 from normlib.checks._variants import variant
 
 if TYPE_CHECKING:
@@ -47,10 +48,14 @@ def sick_runs(student_id: str, steps: int = 100) -> dict[str, pd.DataFrame]:
         was trained), ``norm`` and ``grad_norm`` (means over rows of ‖z‖ and ‖∂ℒ/∂z‖, the latter times the number of
         rows), ``cosine`` (mean over pairs of different images).
 
+    Raises:
+        ValueError: The id is no text or empty, or ``steps`` no integer of 1 or more.
+
     >>> runs = sick_runs("ada.lovelace", steps=2)
     >>> list(runs), list(runs["A"])
     (['A', 'B', 'C', 'D', 'E', 'F'], ['step', 'loss', 'norm', 'grad_norm', 'cosine'])
     """
+    check_count("steps", steps)
     numbers = variant(student_id, "A4")
     return {
         name: _train(_SETTINGS[sickness], numbers.pairs, numbers.seed + k, steps)

@@ -7,6 +7,8 @@ from itertools import combinations, permutations
 from types import SimpleNamespace
 from typing import Any
 
+from normlib._arguments import check_choice
+
 # What a colleague of assignment 1 did to the gradient, and what is wrong with each sick run of assignment 4.
 SICKNESSES = (
     "healthy",
@@ -87,8 +89,7 @@ def variant(student_id: str, assignment: str) -> Numbers:
     """
     if not isinstance(student_id, str) or not student_id.strip():
         raise ValueError(f"STUDENT_ID must be your id on the class list, in quotes; got {student_id!r}")
-    if assignment not in CHOICES:
-        raise ValueError(f"assignment must be one of {', '.join(CHOICES)}, got {assignment!r}")
+    check_choice("assignment", assignment, CHOICES)
     return Numbers(
         **{
             name: choices[_draw(student_id, assignment, name, len(choices))]

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from normlib._arguments import check_number, check_type
+from normlib._rows import float64_of
+
 NOT_ANSWERED = "not answered yet: replace the ... by your own code"
 
 
@@ -81,6 +84,10 @@ def judge(
     Returns:
         The verdict.
 
+    Raises:
+        TypeError: ``right`` is no number or tensor, or ``mistakes`` no mapping.
+        ValueError: ``right`` is not finite, or ``rtol`` negative or no number. A bad answer is a verdict, no error.
+
     >>> judge(2.0, 4.0, {"the square is missing": 2.0})
     ✗ the square is missing
     >>> judge(torch.tensor([2.0, 6.0]), torch.tensor([-1.0, -3.0]))
@@ -88,13 +95,15 @@ def judge(
     """
     if isinstance(found, Verdict):
         return found
-    right = torch.as_tensor(right, dtype=torch.float64)
+    check_number("rtol", rtol, at_least=0)
+    right, mistakes = float64_of("right", right), {} if mistakes is None else mistakes
+    check_type(Mapping, mistakes=mistakes)
     answer = _as_tensor(found, right)
     if isinstance(answer, Verdict):
         return answer
     if _close(answer, right, rtol):
         return Verdict(True, praise)
-    for message, value in (mistakes or {}).items():
+    for message, value in mistakes.items():
         value = torch.as_tensor(value, dtype=torch.float64)
         if _close(answer, value.expand_as(right) if value.ndim == 0 else value, rtol):
             return Verdict(False, message)
@@ -129,7 +138,10 @@ def _as_tensor(found: Any, right: Tensor) -> Tensor | Verdict:
     if found is ...:
         return Verdict(False, NOT_ANSWERED)
     try:
-        answer = torch.as_tensor(found).detach().to("cpu", torch.float64)
+        answer = torch.as_tensor(found).detach()
+        if answer.is_complex():
+            raise TypeError
+        answer = answer.to("cpu", torch.float64)
     except (TypeError, ValueError, RuntimeError):
         return Verdict(False, f"expected {_kind(right)}, got {type(found).__name__}")
     if answer.shape != right.shape:

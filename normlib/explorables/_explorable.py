@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anywidget
+import traitlets
 
 from normlib.plotting import PALETTE
 
@@ -32,6 +34,14 @@ class Explorable(anywidget.AnyWidget):
     """A figure to move. Where nothing can move, in print or without JavaScript, :meth:`still` stands for it."""
 
     _css = style()
+
+    def __init__(self, **shown) -> None:
+        for name, value in shown.items():
+            if not self.has_trait(name):
+                raise TypeError(f"{name} is no setting of {type(self).__name__}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise traitlets.TraitError(f"{name} must be a finite number, got {value}")
+        super().__init__(**shown)
 
     def still(self) -> Figure:
         """The figure as it stands now, drawn by Matplotlib."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import traitlets
 
+from normlib._arguments import check_type
+from normlib._score_tables import check_columns
 from normlib.explorables._explorable import Explorable, module
 from normlib.plotting import PALETTE
 
@@ -33,7 +35,8 @@ class ConfidenceDial(Explorable):
         network: Which of the seeds is shown, from 0.
 
     Raises:
-        ValueError: Images without a row in each network and epoch, or other epochs.
+        TypeError: ``samples`` is no DataFrame, or ``images`` no image set.
+        ValueError: A column is missing, images without a row in each network and epoch, or other epochs.
         traitlets.TraitError: A threshold or a network out of its range.
 
     >>> from normlib import data, records
@@ -51,6 +54,10 @@ class ConfidenceDial(Explorable):
     network = traitlets.Int(0, min=0).tag(sync=True)
 
     def __init__(self, samples: pd.DataFrame, images: ImageSet, **shown) -> None:
+        from normlib.data import ImageSet
+
+        check_columns(samples, ["seed", "epoch", "index", "norm", "correct"], "samples")
+        check_type(ImageSet, images=images)
         seeds, epochs = (sorted(samples[name].unique().tolist()) for name in ("seed", "epoch"))
         if len(epochs) != 2 or epochs[0] != 0:
             raise ValueError(f"samples must hold epoch 0 and one other, got {epochs}; choose one with query()")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import traitlets
 
+from normlib._score_tables import check_columns, check_table
 from normlib.explorables._explorable import Explorable, module
 from normlib.plotting import PALETTE
 
@@ -31,6 +32,8 @@ class CutAndScale(Explorable):
         batch_norm: Whether BatchNorm stands behind every layer but the last.
 
     Raises:
+        TypeError: ``table`` is no DataFrame.
+        ValueError: ``table`` is empty, lacks a column, or holds no cut.
         traitlets.TraitError: A network or a cut that is not in the table.
 
     >>> from normlib import records
@@ -48,6 +51,10 @@ class CutAndScale(Explorable):
     batch_norm = traitlets.Bool(False).tag(sync=True)
 
     def __init__(self, table: pd.DataFrame, **shown) -> None:
+        check_table(table)
+        check_columns(table, [*NETWORK, "cut", "step", "lr", "seed", "loss", "norm", "spread"])
+        if (table["cut"] == 1).all():
+            raise ValueError("table must hold networks that were cut, got none but of cut 1")
         kept = {f"{name}s": sorted(table[name].unique().tolist()) for name in ("depth", "cut", "step")}
         lr = float(table.loc[table["cut"] != 1, "lr"].iloc[0])  # only uncut networks have other ones
         self._curves = summary(table, kept["cuts"], lr)

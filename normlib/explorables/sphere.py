@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import traitlets
 
+from normlib._arguments import check_seed
 from normlib.explorables._explorable import Explorable, module
 from normlib.plotting import PALETTE
 
@@ -40,7 +41,8 @@ class Sphere(Explorable):
             directions that are as long as the mean norm.
 
     Raises:
-        traitlets.TraitError: A setting is out of its range.
+        ValueError: ``seed`` is no integer of 0 or more.
+        traitlets.TraitError: Another setting is out of its range.
 
     >>> Sphere(film=1, frame=15)
     Sphere(film=1, frame=15, turn=0.6, tilt=0.4, colour='norm')
@@ -57,6 +59,8 @@ class Sphere(Explorable):
     colour = traitlets.Enum(("norm", "class"), "norm").tag(sync=True)
 
     def __init__(self, seed: int = 0, **shown) -> None:
+        check_seed(seed)
+        super().__init__(**shown)  # refuses a setting before anything is trained
         trained = [_train(weights, seed) for weights in WEIGHTS]
         scales = [[z.abs().max().item() for z in frames] for frames, _, _ in trained]
         packed = [
@@ -74,8 +78,7 @@ class Sphere(Explorable):
             "needles": [[_rounded(needle) for needle in needles] for _, needles, _ in trained],
         }
         self._frames = [frames for frames, _, _ in trained]
-        films = b64encode(b"".join(packed)).decode()
-        super().__init__(record=json.dumps(self.measured), films=films, **shown)
+        self.record, self.films = json.dumps(self.measured), b64encode(b"".join(packed)).decode()
 
     def __repr__(self) -> str:
         shown = ("film", "frame", "turn", "tilt", "colour")
