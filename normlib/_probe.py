@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -46,12 +47,12 @@ def minutes(accelerator: str, seconds: float) -> pd.DataFrame:
         seconds: Length of the probe, shared among the recipes, > 0.
 
     Raises:
-        ValueError: The device is not there, or ``seconds`` is not above 0.
+        ValueError: The device is not there, or ``seconds`` is not above 0 and finite.
     """
     import pandas as pd
 
-    if not seconds > 0:
-        raise ValueError(f"seconds must be above 0, got {seconds!r}")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"seconds must be above 0 and finite, got {seconds!r}")
     check_accelerator(accelerator)
     work, places = {}, {}
     for name, experiment in records.EXPERIMENTS.items():

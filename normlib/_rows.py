@@ -88,11 +88,19 @@ def check_contrast(temperature: float, denominator: str) -> None:
         raise ValueError(f"denominator must be 'nt-xent', 'decoupled' or 'cross-view', got {denominator!r}")
 
 
+def _is_finite(value: Real) -> bool:
+    """Whether a float can hold a number."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def check_number(
     name: str, value: Any, *, above: float | None = None, at_least: float | None = None, hint: str = ""
 ) -> None:
     """Refuse what is not a finite number within its bound; NumPy's scalars are numbers, a bool is none."""
-    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, Real) and not isinstance(value, bool) and _is_finite(value)
     if not number or (above is not None and value <= above) or (at_least is not None and value < at_least):
         bound = f"> {above}" if above is not None else f"≥ {at_least}"
         raise ValueError(f"{name} must be a number {bound}, got {value!r}{'; ' * bool(hint)}{hint}")

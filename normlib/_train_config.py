@@ -58,6 +58,9 @@ class TrainConfig:
 
     def __post_init__(self):
         make_plain(self)
+        for name in ("optimizer", "denominator", "precision"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a name, got {getattr(self, name)!r}")
         for name in ("epochs", "batch_size", "seed"):
             if type(getattr(self, name)) is not int:  # a bool is none
                 raise ValueError(f"{name} must be an integer, got {getattr(self, name)!r}")

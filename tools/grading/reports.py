@@ -7,6 +7,7 @@ import os
 import statistics
 import tempfile
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -17,6 +18,14 @@ from grading.results import MEANING, Result
 TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
     (Path(__file__).parent / "report.html.jinja").read_text(encoding="utf-8")
 )
+
+
+@dataclass(frozen=True)
+class Grading:
+    """A finished folder of an assignment: its name, and the records of results by pseudonym."""
+
+    name: str
+    records: dict[str, dict]
 
 
 def write(path: Path, text: str) -> None:
@@ -31,9 +40,14 @@ def write(path: Path, text: str) -> None:
 
 
 def write_all(
-    folder: Path, bundle: Bundle, results: list[Result], isolation: list[str], unmatched: list[str], before: Path | None
+    folder: Path,
+    bundle: Bundle,
+    results: list[Result],
+    isolation: list[str],
+    unmatched: list[str],
+    before: Grading | None,
 ) -> None:
-    """Write everything that is read by people; `before` is the folder of the last time."""
+    """Write everything that is read by people; `before` is the grading of the last time."""
     for result in results:
         write(folder / "reports" / f"{result.student.pseudonym}.html", report(bundle.name, result))
     write(folder / "grades.csv", grades(results))
@@ -100,17 +114,21 @@ def summary(bundle: Bundle, results: list[Result], isolation: list[str], unmatch
     return "\n".join([*lines, "", "## Isolation", "", *(f"- {sentence}" for sentence in isolation), ""])
 
 
-def latest(folder: Path) -> Path | None:
-    """The last finished folder of an assignment."""
+def latest(folder: Path) -> Grading | None:
+    """The last finished grading of an assignment.
+
+    Raises:
+        ValueError: One of its records is damaged.
+    """
     finished = [
         path for path in folder.glob("20*") if (path / "grades.csv").is_file() and "unfinished" not in path.name
     ]
-    return max(finished, default=None)
+    return Grading(max(finished).name, _records(max(finished))) if finished else None
 
 
-def changes(folder: Path, before: Path, pseudonyms: set[str]) -> str:
+def changes(folder: Path, before: Grading, pseudonyms: set[str]) -> str:
     """What differs between two gradings, student by student."""
-    old, new = _records(before), {name: each for name, each in _records(folder).items() if name in pseudonyms}
+    old, new = before.records, {name: each for name, each in _records(folder).items() if name in pseudonyms}
     lines = [f"# Changes since {before.name}", "", "| student | before | now | what |", "| --- | --- | --- | --- |"]
     for name in sorted(old.keys() | new.keys()):
         was, now = old.get(name), new.get(name)
@@ -131,7 +149,20 @@ def changes(folder: Path, before: Path, pseudonyms: set[str]) -> str:
 
 
 def _records(folder: Path) -> dict[str, dict]:
-    return {path.stem: json.loads(path.read_text("utf-8")) for path in (folder / "results").glob("*.json")}
+    return {path.stem: _record(path) for path in (folder / "results").glob("*.json")}
+
+
+def _record(path: Path) -> dict:
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        points = [earned for earned, _ in record["scores"].values() if earned is not None]
+        if not all(isinstance(number, int | float) for number in (record["total"], record["lost"], *points)):
+            raise TypeError("points are no numbers")
+        if not isinstance(record["status"], str):
+            raise TypeError("the status is no word")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is not as it was written: {error}; move its folder away") from error
+    return record
 
 
 def _short(record: dict | None) -> str:

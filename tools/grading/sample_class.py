@@ -28,6 +28,7 @@ days = 3               # later work gets none
 wall_seconds = 240
 memory_gib = 4
 """
+MADE = {"submissions", "policy.toml", "roster.csv", "times.csv", "rubric.csv"}  # in the folder of a sample class
 IN_TIME, LATE = "2026-11-20T18:30:00+01:00", "2026-11-21T09:00:00+01:00"
 
 
@@ -91,6 +92,8 @@ STUDENTS = [
 def make_sample_class(built: Path, assignment: str, folder: Path) -> str:
     """Write a roster, a policy, times, a rubric, and submissions as Canvas names them; returns how to grade them."""
     bundle = read_bundle(find_bundle(built, assignment))
+    if folder.exists() and not {path.name for path in folder.iterdir()} <= MADE:
+        raise FileExistsError(f"{folder} is no sample class, and would be removed: name a new folder")
     shutil.rmtree(folder, ignore_errors=True)
     handed_in = folder / "submissions"
     handed_in.mkdir(parents=True)
