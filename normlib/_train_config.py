@@ -64,6 +64,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "seed"):
             if type(getattr(self, name)) is not int:  # a bool is none
                 raise ValueError(f"{name} must be an integer, got {getattr(self, name)!r}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed must be an integer of 64 bits, got {self.seed!r}")
         check_number("epochs", self.epochs, at_least=1)
         check_number("batch_size", self.batch_size, at_least=2, hint="a contrastive loss needs negatives")
         check_number("lr", self.lr, above=0)

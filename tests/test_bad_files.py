@@ -388,7 +388,13 @@ def test_a_ledger_of_another_shape_is_named(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("column", "values"),
-    [("value", ["x", "y"]), ("value", [[1], [2]]), ("seed", [[0], [1]]), ("value", [b"a", b"b"]), ("seed", [{"a": 1}, {"a": 2}])],
+    [
+        ("value", ["x", "y"]),
+        ("value", [[1], [2]]),
+        ("seed", [[0], [1]]),
+        ("value", [b"a", b"b"]),
+        ("seed", [{"a": 1}, {"a": 2}]),
+    ],
 )
 def test_a_record_of_other_things_than_numbers_is_named(tmp_path, column, values):
     claim = claims.ledger()[0]

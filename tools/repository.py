@@ -212,8 +212,10 @@ def plan(root: Path, pyproject: str) -> dict[Path, str]:
     def fill(path: Path, rewrite: Callable[[str], str]) -> str:
         try:
             planned[path] = rewrite(_read(path))
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path.relative_to(root)}: {type(error).__name__}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{path.relative_to(root)}: {error}") from error
+        except (LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{path.relative_to(root)}: another shape, {type(error).__name__}: {error}") from error
         return planned[path]
 
     fill(root / "_config.yml", lambda text: fill_block(text, *comment, config_block(address)))
@@ -279,8 +281,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         pyproject = _read(ROOT / "pyproject.toml")
+        address = read_address(pyproject)  # refuses a file of another shape, whatever is to be done
         if chosen.command == "verify":
-            address = read_address(pyproject)
             fault = differs_from(address, normalise(GITHUB + chosen.name).removeprefix(GITHUB))
             print(fault or address.tag, file=sys.stderr if fault else sys.stdout)
             return int(bool(fault))

@@ -7,7 +7,6 @@ import os
 import statistics
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -18,14 +17,6 @@ from grading.results import MEANING, Result
 TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
     (Path(__file__).parent / "report.html.jinja").read_text(encoding="utf-8")
 )
-
-
-@dataclass(frozen=True)
-class Grading:
-    """A finished folder of an assignment: its name, and the records of results by pseudonym."""
-
-    name: str
-    records: dict[str, dict]
 
 
 def write(path: Path, text: str) -> None:
@@ -40,14 +31,9 @@ def write(path: Path, text: str) -> None:
 
 
 def write_all(
-    folder: Path,
-    bundle: Bundle,
-    results: list[Result],
-    isolation: list[str],
-    unmatched: list[str],
-    before: Grading | None,
+    folder: Path, bundle: Bundle, results: list[Result], isolation: list[str], unmatched: list[str], before: Path | None
 ) -> None:
-    """Write everything that is read by people; `before` is the grading of the last time."""
+    """Write everything that is read by people; `before` is the folder of the last time."""
     for result in results:
         write(folder / "reports" / f"{result.student.pseudonym}.html", report(bundle.name, result))
     write(folder / "grades.csv", grades(results))
@@ -114,21 +100,24 @@ def summary(bundle: Bundle, results: list[Result], isolation: list[str], unmatch
     return "\n".join([*lines, "", "## Isolation", "", *(f"- {sentence}" for sentence in isolation), ""])
 
 
-def latest(folder: Path) -> Grading | None:
-    """The last finished grading of an assignment.
+def latest(folder: Path) -> Path | None:
+    """The last finished folder of an assignment.
 
     Raises:
-        ValueError: One of its records is damaged.
+        ValueError: A record in it is damaged, so that changes since then could not be told.
     """
     finished = [
         path for path in folder.glob("20*") if (path / "grades.csv").is_file() and "unfinished" not in path.name
     ]
-    return Grading(max(finished).name, _records(max(finished))) if finished else None
+    last = max(finished, default=None)
+    if last is not None:
+        _records(last)
+    return last
 
 
-def changes(folder: Path, before: Grading, pseudonyms: set[str]) -> str:
+def changes(folder: Path, before: Path, pseudonyms: set[str]) -> str:
     """What differs between two gradings, student by student."""
-    old, new = before.records, {name: each for name, each in _records(folder).items() if name in pseudonyms}
+    old, new = _records(before), {name: each for name, each in _records(folder).items() if name in pseudonyms}
     lines = [f"# Changes since {before.name}", "", "| student | before | now | what |", "| --- | --- | --- | --- |"]
     for name in sorted(old.keys() | new.keys()):
         was, now = old.get(name), new.get(name)
