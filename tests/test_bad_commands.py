@@ -115,7 +115,7 @@ def nowhere(tmp_path, monkeypatch):
 QUICK = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
-@settings(max_examples=25, **QUICK)
+@settings(max_examples=15, **QUICK)
 @given(st.lists(SETTINGS, min_size=1, max_size=3))
 @example(["lr={[]:1}"])
 @example(["optimizer={}"])
@@ -184,7 +184,7 @@ def begun(nowhere):
     return folder
 
 
-@settings(max_examples=60, **QUICK)
+@settings(max_examples=40, **QUICK)
 @given(st.data())
 def test_a_damaged_recipe_is_named(begun, draw):
     path = begun / "recipe.json"

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from normlib import _cifar10, _human_labels, _recorded, claims, data, runs
+from normlib import _cifar10, _human_labels, _recorded, _samples, claims, cli, data, runs
 from normlib._checkpoints import Checkpoints
 from normlib._files import read_json
 from normlib.recipes import RECIPES, changed
@@ -420,6 +420,31 @@ def test_verdicts_that_cannot_be_written_leave_the_earlier_ones_and_nothing_else
     with pytest.raises(OSError, match="No space"):
         claims.accept([], path)
     assert (path.read_bytes(), files_below(tmp_path)) == (b"{}", {"verdicts.json"})
+
+
+@pytest.mark.parametrize(
+    "command", ["evaluate {}", "train digits --out {} --set epochs=1 warmup_epochs=0 batch_size=1024"]
+)
+def test_tables_that_cannot_be_written_leave_the_earlier_ones_and_nothing_else(trained, monkeypatch, capsys, command):
+    folder, _ = trained
+    before = {name: (folder / name).read_bytes() for name in files_below(folder)}
+
+    def half(frame, path, **options):
+        Path(path).write_bytes(b"half")
+        full()
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", half)
+    monkeypatch.setattr(_samples, "sample_table", lambda *arguments, **options: pd.DataFrame({"x": [1]}))
+    assert cli.main([*command.format(folder).split(), "--accelerator", "cpu"]) == 2
+    assert capsys.readouterr().err.endswith("normlib: [Errno 28] No space left on device\n")
+    assert {name: (folder / name).read_bytes() for name in files_below(folder)} == before
+
+
+def test_a_run_whose_recipe_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        runs.train(SHORT, tmp_path / "run", accelerator="cpu", knn=False, progress=False)
+    assert files_below(tmp_path) == set()
 
 
 def test_a_record_that_is_cut_off_while_it_changes_places_is_put_back(tmp_path, monkeypatch):
