@@ -214,7 +214,8 @@ def test_a_key_that_cannot_be_written_leaves_none_and_an_empty_one_is_refused(tm
 def test_a_sample_class_removes_no_other_folder(the_class, capsys):
     words = ["sample-class", "--assignment", "T1", "--built", str(the_class / "built"), "--folder"]
     before = sorted(the_class.rglob("*"))
-    assert command.main([*words, str(the_class)]) == 1
+    for folder in (the_class, the_class / "submissions"):
+        assert command.main([*words, str(folder)]) == 1
     assert "is no sample class, and would be removed" in capsys.readouterr().err
     assert sorted(the_class.rglob("*")) == before
     for _ in range(2):  # its own folder is made anew
