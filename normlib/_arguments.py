@@ -46,7 +46,7 @@ def check_number(
     Traceback (most recent call last):
     ValueError: momentum must be a number ≥ 0 and < 1, got 1
     """
-    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, Real) and not isinstance(value, bool) and _is_finite(value)
     if not (
         number
         and (above is None or value > above)
@@ -72,8 +72,8 @@ def check_count(name: str, value: Any, *, at_least: int = 1, at_most: int | None
 
 
 def check_seed(seed: Any) -> None:
-    """Refuse what cannot seed every generator: torch takes negative numbers, NumPy takes none of them, and None."""
-    check_count("seed", seed, at_least=0)
+    """Refuse what cannot seed every generator: NumPy takes no negative number, torch none of more than 64 bits."""
+    check_count("seed", seed, at_least=0, at_most=2**63 - 1)
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -124,6 +124,14 @@ def path_of(name: str, path: Any) -> Path:
     """An argument that is a path, as a word or a ``Path``."""
     check_type((str, os.PathLike), **{name: path})
     return Path(path)
+
+
+def _is_finite(value: Real) -> bool:
+    """Whether a float can hold a number."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _bounds(limits: dict[str, float | None]) -> str:

@@ -1,22 +1,21 @@
-"""Checkpoints of a run that survive whatever stops it, and files that are written whole or not at all."""
+"""Checkpoints of a run that survive whatever stops it."""
 
-import errno
 import hashlib
 import io
 import os
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from normlib._arguments import check_count
+from normlib._files import UNREADABLE, replace_file
 
 _CHECKPOINT = re.compile(r"step-(\d{8}|[1-9]\d{8,})\.pt")
-_TEMPORARY = re.compile(r"\..+\.(\d+)\.normlib-tmp")  # the number is that of the process that writes it
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
@@ -110,37 +109,6 @@ class Checkpoints:
         return self.folder / f"step-{step:08d}.pt"
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: beside its place first, onto the disk, then into its place in one move.
-
-    What processes that were killed in the middle of this left behind in the folder is removed.
-
-    Args:
-        path: The file; its folder exists.
-        write: Writes the content to the path that it is given, in the same folder.
-
-    Raises:
-        OSError: The file system refused. Then, and after anything that ``write`` raises, ``path`` is as it was, or
-            whole and new.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "table.csv")
-    ...     replace_file(path, lambda temporary: temporary.write_text("a,b"))
-    ...     path.read_text()
-    'a,b'
-    """
-    _remove_abandoned(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.normlib-tmp")
-    try:
-        write(temporary)
-        _flush(temporary, os.O_RDWR)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _flush_folder(path.parent)
-
-
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for each setting that differs between a run directory and the present call.
 
@@ -210,44 +178,5 @@ def _read(path: Path) -> dict:
             f"{path} holds more than tensors and plain values, and to read it could run code, so it was not read; "
             "no checkpoint of a run is like that: move it away"
         ) from error
-
-
-def _flush(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a move within a folder last, where the system can: Windows and some network drives flush no folders."""
-    if os.name == "nt":
-        return
-    try:
-        _flush(folder, os.O_RDONLY)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
-            raise
-
-
-def _remove_abandoned(folder: Path) -> None:
-    for path in folder.glob(".*.normlib-tmp"):
-        name = _TEMPORARY.fullmatch(path.name)
-        if name and not _is_running(int(name[1])):
-            path.unlink(missing_ok=True)
-
-
-def _is_running(pid: int) -> bool:
-    """Whether another process writes under this number; one's own number on an old file is that of a dead process."""
-    if pid == os.getpid():
-        return False
-    if os.name == "nt":
-        return True  # asking with os.kill would end the process there
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    except UNREADABLE as error:
+        raise _DamagedError(f"{path}: what it holds is no checkpoint") from error

@@ -8,7 +8,6 @@ it likes: what it delivers is cut into blocks, and a block is kept only if it is
 import contextlib
 import hashlib
 import io
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
+from normlib._files import UNREADABLE, replace_file
 
 FOLDER = "cifar-10-batches-bin"
 DOWNLOADS = "downloads"
@@ -139,7 +140,10 @@ def _fetch_from(mirror: Mirror, root: Path) -> None:
         for url, sha256 in mirror.sha256.items()
     ]
     unpack = {"parquet": _parquet_blocks, "tar": _tar_blocks}[mirror.packing]
-    saved = [_save(block, root / FOLDER) for path in paths for block in unpack(path)]
+    try:
+        saved = [_save(block, root / FOLDER) for path in paths for block in unpack(path)]
+    except UNREADABLE as error:
+        raise ValueError(f"it is no {mirror.packing} file of CIFAR-10: {error or type(error).__name__}") from error
     if missing := FILES.keys() - saved:
         raise ValueError(f"it does not hold {', '.join(sorted(missing))}")
     for path in paths:
@@ -149,7 +153,10 @@ def _fetch_from(mirror: Mirror, root: Path) -> None:
 def _tar_blocks(path: Path) -> Iterator[bytes]:
     with tarfile.open(path) as archive:  # members are read by name: nothing is written where an archive says
         for name in FILES:
-            yield archive.extractfile(f"{FOLDER}/{name}").read()
+            member = archive.getmember(f"{FOLDER}/{name}")
+            if not member.isreg() or member.size != RECORDS_PER_FILE * RECORD_BYTES:
+                raise ValueError(f"its pixels are not CIFAR-10's: {name} is no file of {RECORDS_PER_FILE:,} records")
+            yield archive.extractfile(member).read()
 
 
 def _parquet_blocks(path: Path) -> Iterator[bytes]:
@@ -178,12 +185,7 @@ def _save(block: bytes, folder: Path) -> str:
             f"its pixels are not CIFAR-10's: a block of {len(block):,} bytes is none of the original files"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{name}.{os.getpid()}"
-    try:
-        part.write_bytes(block)
-        os.replace(part, folder / name)
-    finally:
-        part.unlink(missing_ok=True)
+    replace_file(folder / name, lambda part: part.write_bytes(block))
     return name
 
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 HOLDS, FAILS, OPEN, MISSING = "holds", "fails", "open", "no record"
 POWERS = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+KINDS = {  # of the values that a part may have in the ledger
+    **dict.fromkeys(("says", "record", "table", "value", "over", "estimator", "other"), str),
+    **dict.fromkeys(("expect", "where", "minus"), dict),
+    "interval": list,
+    "positive": str | dict,
+}
 ESTIMATORS = ("mean", "largest", "smallest", "auroc", "spearman")
 
 
@@ -115,11 +121,13 @@ def part(where: str, entry: Any) -> Part:
         entry = {"record": "laws", "table": "laws", "value": "value", "where": {"quantity": entry["law"]}} | entry
         del entry["law"]
     given = {("other" if key == "with" else key): value for key, value in entry.items()}
-    known = set(Part.__dataclass_fields__)
-    if unknown := sorted(set(given) - known):
+    if unknown := sorted(map(str, given.keys() - KINDS)):
         raise ValueError(f"{where} has a part with unknown keys {unknown}")
     if missing := sorted({"says", "record", "table", "value", "expect"} - set(given)):
         raise ValueError(f"{where} has a part that lacks {missing}")
+    for name, value in given.items():
+        if not isinstance(value, KINDS[name]):
+            raise ValueError(f"{where}: {name} cannot be {value!r}")
     if given.get("estimator", "mean") not in ESTIMATORS:
         raise ValueError(f"{where}: estimator must be one of {', '.join(ESTIMATORS)}, got {given['estimator']!r}")
     expect = given["expect"]
@@ -128,7 +136,9 @@ def part(where: str, entry: Any) -> Part:
         raise ValueError(
             f"{where}: expect must be above and/or below, or near and within, with numbers; got {expect!r}"
         )
-    given["interval"] = tuple(given.get("interval", ()))
+    given["interval"] = tuple(map(str, given.get("interval", ())))
+    if len(given["interval"]) not in (0, 2):
+        raise ValueError(f"{where}: interval must be two columns, got {given['interval']!r}")
     return Part(**given)
 
 
@@ -162,15 +172,9 @@ class RecordedTables:
         return pd.concat(parts[1:] or parts, ignore_index=True)
 
     def _columns(self, path: Path, columns: set[str]) -> pd.DataFrame:
-        import pandas as pd
-
         key = path, *sorted(columns)
         if key not in self._read:
-            try:
-                self._read[key] = pd.read_parquet(path, columns=sorted(columns))
-            except (ValueError, KeyError, OSError) as error:
-                reason = str(error).splitlines()[0]
-                raise ValueError(f"{path} cannot give the columns {sorted(columns)}: {reason}") from None
+            self._read[key] = _recorded.read_table(path, sorted(columns))
         return self._read[key]
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from normlib._files import UNREADABLE
+
 # Names in CIFAR-10N's file, and here.
 SETS = {
     "clean_label": "clean",
@@ -99,7 +101,7 @@ def is_published(content: bytes, source: Source) -> bool:
     """Whether a file holds exactly the published values."""
     try:
         return digest(content) == source.sha256
-    except (ValueError, EOFError, OSError):  # no numpy file, or a pickled one
+    except (OSError, *UNREADABLE):  # no numpy file, or a pickled one
         return False
 
 
@@ -154,8 +156,8 @@ def from_torch_file(path: Path) -> bytes:
         with torch.serialization.safe_globals(allowed):
             labels = torch.load(path, weights_only=True)
         named = {name: np.asarray(labels[key]).astype(np.uint8) for key, name in SETS.items()}
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError) as error:
-        raise ValueError(f"it is no file of CIFAR-10N: {error}") from None
+    except (pickle.UnpicklingError, *UNREADABLE) as error:
+        raise ValueError(f"it is no file of CIFAR-10N: {error or type(error).__name__}") from None
     packed = io.BytesIO()
     np.savez_compressed(packed, **named)
     return packed.getvalue()

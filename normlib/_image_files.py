@@ -1,12 +1,16 @@
 """Finding image files in class folders, and decoding them into one array."""
 
 import os
+import stat
 import warnings
 from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 
+from normlib._files import UNREADABLE
+
+LARGEST = np.iinfo(np.int64).max
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -79,13 +83,15 @@ def numbers_in_names(files: list[str]) -> np.ndarray:
     """The number that each file is named by.
 
     Raises:
-        ValueError: A name is not a number, or two share one.
+        ValueError: A name is not a number or too large a one, or two share one.
     """
     seen: dict[int, str] = {}
     for file in files:
         stem = Path(file).stem
         if not (stem.isascii() and stem.isdigit()):
             raise ValueError(f"index_from_name=True needs file names that are numbers, such as 00042.jpg; got {file}")
+        if int(stem) > LARGEST:
+            raise ValueError(f"index_from_name=True needs numbers up to {LARGEST}; got {file}")
         if int(stem) in seen:
             raise ValueError(f"index_from_name=True needs distinct numbers; {seen[int(stem)]} and {file} share one")
         seen[int(stem)] = file
@@ -129,6 +135,8 @@ def _decode(file: str, size: tuple[int, int] | None) -> np.ndarray | Exception:
     from PIL import Image
 
     try:
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            raise ValueError("it is a device or a pipe")
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"its mode is {image.mode}, and only images of 8 bits a channel are supported")
@@ -136,10 +144,5 @@ def _decode(file: str, size: tuple[int, int] | None) -> np.ndarray | Exception:
             if size is not None and image.size != size[::-1]:
                 image = image.resize(size[::-1], Image.Resampling.BICUBIC)
             return np.asarray(image)
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:  # all that Pillow's decoders raise
+    except (OSError, Image.DecompressionBombError, *UNREADABLE) as error:
         return error

@@ -47,7 +47,7 @@ def minutes(accelerator: str, seconds: float) -> pd.DataFrame:
         seconds: Length of the probe, shared among the recipes, > 0.
 
     Raises:
-        ValueError: The device is not there, or ``seconds`` is not above 0.
+        ValueError: The device is not there, or ``seconds`` is not above 0 and finite.
     """
     import pandas as pd
 

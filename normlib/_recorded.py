@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normlib._files import UNREADABLE, read_json
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -45,9 +47,9 @@ def write(folder: Path, tables: Tables, about: dict[str, Any]) -> None:
             frame.to_parquet(new / f"{table}.parquet", index=False, compression="zstd")
         text = json.dumps(about, indent=2, ensure_ascii=False)
         (new / PROVENANCE).write_text(text + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(old)
         try:
+            if folder.exists():
+                folder.rename(old)
             new.rename(folder)
         except BaseException:
             if old.exists() and not folder.exists():
@@ -56,16 +58,48 @@ def write(folder: Path, tables: Tables, about: dict[str, Any]) -> None:
 
 
 def runs(root: Path) -> list[dict[str, Any]]:
-    """The provenance of each run in an experiment's folder, in order of the runs' folders."""
+    """The provenance of each run in an experiment's folder, in order of the runs' folders.
+
+    Raises:
+        ValueError: A file of it is not as :func:`write` left it; the message names it.
+    """
     paths = [root / PROVENANCE, *sorted(root.glob(f"[!.]*/{PROVENANCE}"))]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+    return [_provenance(path) for path in paths if path.is_file()]
+
+
+def _provenance(path: Path) -> dict[str, Any]:
+    about = read_json(path)
+    parts = ("job", "settings", "other_training_settings")  # an experiment of one run had no job at first
+    if not isinstance(about, dict) or not all(isinstance(about.get(name, {}), dict) for name in parts):
+        raise ValueError(
+            f"{path} is no provenance of a run: it must hold an object with the objects {', '.join(parts)}"
+        )
+    return about
 
 
 def read(folder: Path) -> Tables:
-    """The tables of one run."""
+    """The tables of one run.
+
+    Raises:
+        ValueError: One cannot be read; the message names its file.
+    """
+    return {path.stem: read_table(path) for path in sorted(folder.glob("*.parquet"))}
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """A table, or some of its columns.
+
+    Raises:
+        ValueError: The file is damaged or lacks a column; the message names it.
+    """
     import pandas as pd
 
-    return {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except (OSError, *UNREADABLE) as error:
+        wanted = "its table" if columns is None else f"the columns {columns}"
+        reason = [*str(error).splitlines(), type(error).__name__][0]
+        raise ValueError(f"{path} cannot give {wanted}: {reason}") from None
 
 
 def join(root: Path, jobs: list[Job]) -> Tables:

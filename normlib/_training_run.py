@@ -159,7 +159,8 @@ class Run:
         mine = state["processes"][self._fabric.global_rank]
         self._batches.load_state_dict(mine["batches"])
         _global_random.restore(mine["rng"], self._fabric.device)
-        self._read, self._metrics = state["read"], state["metrics"]
+        self._read = state["read"].reshape(-1, 2)
+        self._metrics = [dict(row) for row in state["metrics"]]
 
     def _lr(self, step: int) -> float:
         warmup = self._config.warmup_epochs * self._per_epoch

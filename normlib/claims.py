@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from normlib import _effects
 from normlib._arguments import check_type, listed, path_of
 from normlib._effects import Effect, Part, RecordedTables
+from normlib._files import UNREADABLE, read_json, replace_file
 
 __all__ = [
     "Claim",
@@ -121,9 +122,10 @@ def ledger(path: Path = LEDGER) -> tuple[Claim, ...]:
     path = path_of("path", path)
     try:
         groups = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, *UNREADABLE) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(groups, dict) or not all(isinstance(entries, list) for entries in groups.values()):
+    lists = isinstance(groups, dict) and all(isinstance(entries, list) for entries in groups.values())
+    if not lists or not all(isinstance(group, str) for group in groups):
         raise ValueError(f"{path} must hold lists of claims under headings")
     claims = [_claim(path, group, entry) for group, entries in groups.items() for entry in entries]
     ids = [claim.id for claim in claims]
@@ -159,9 +161,16 @@ def _tables(results: Path) -> RecordedTables:
 
 
 def _judge(claim: Claim, tables: RecordedTables) -> Verdict:
-    try:
+    with _named(claim):
         return Verdict(claim, tuple(_effects.measure(part, tables) for part in claim.parts))
-    except ValueError as error:
+
+
+@contextmanager
+def _named(claim: Claim) -> Iterator[None]:
+    """Name the claim that asks of a record what it does not hold: a number in a column of words, say."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError) as error:
         raise ValueError(f"claim {claim.id!r}: {error}") from None
 
 
@@ -193,10 +202,10 @@ def stated(path: Path = STATED) -> dict[str, dict[str, Any]]:
     """
     path = path_of("path", path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}; write it anew: normlib claims --accept") from None
-    if not isinstance(found, dict):
+        found = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; write it anew: normlib claims --accept") from None
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
         raise ValueError(f"{path} must hold an object with an entry for each claim; write it: normlib claims --accept")
     return found
 
@@ -213,10 +222,8 @@ def accept(verdicts: list[Verdict], path: Path = STATED) -> None:
     """
     _check_verdicts(verdicts)
     path = path_of("path", path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps({one.claim.id: as_stated(one) for one in verdicts}, indent=1, ensure_ascii=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    replace_file(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
 
 
 def differences(verdicts: list[Verdict], stated: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -257,10 +264,11 @@ def jobs(claim: Claim, *, results: Path = RESULTS) -> dict[str, list[dict[str, A
     """
     check_type(Claim, claim=claim)
     tables, found = _tables(results), {}
-    for part in claim.parts:
-        for where in (part.where, part.where | (part.minus or {})):
-            mine = found.setdefault(part.record, [])
-            mine += [job for job in _effects.jobs(part, where, tables) if job not in mine]
+    with _named(claim):
+        for part in claim.parts:
+            for where in (part.where, part.where | (part.minus or {})):
+                mine = found.setdefault(part.record, [])
+                mine += [job for job in _effects.jobs(part, where, tables) if job not in mine]
     return {record: mine for record, mine in found.items() if mine}
 
 
@@ -304,10 +312,13 @@ def _claim(path: Path, group: str, entry: Any) -> Claim:
         raise ValueError(f"{where} has an entry without an id: {entry!r}")
     where = f"{path}, claim {entry['id']!r}"
     known = set(Claim.__dataclass_fields__) - {"group"}
-    if unknown := sorted(set(entry) - known):
+    if unknown := sorted(map(str, set(entry) - known)):
         raise ValueError(f"{where} has unknown keys {unknown}; known are {sorted(known)}")
     if missing := sorted({"statement", "source"} - set(entry)):
         raise ValueError(f"{where} lacks {missing}")
+    for name, value in entry.items():
+        if not isinstance(value, list if name == "parts" else str):
+            raise ValueError(f"{where}: {name} cannot be {value!r}")
     if entry["source"] not in SOURCES:
         raise ValueError(f"{where} must name a source among {', '.join(SOURCES)}, got {entry['source']!r}")
     parts = tuple(_effects.part(where, one) for one in entry.get("parts", []))

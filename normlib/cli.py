@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,20 +55,34 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return options.verb(options) or 0
+        code = options.verb(options) or 0
+        sys.stdout.flush()  # an error of it belongs here, not to the end of Python
+        return code
+    except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
+        _give_up_output()
+        return 2
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'stopped; the same command goes on with what was saved'}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
+    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError, MemoryError) as error:
         if options.traceback:
             raise
+        _give_up_output()
         print(f"normlib: {error}{_hint(error)}", file=sys.stderr)
         return 2
 
 
+def _give_up_output() -> None:
+    """Where the output cannot be written, let Python not try it again, and complain, when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _hint(error: Exception) -> str:
     """What to do about an error that does not say so itself."""
-    if type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "; set micro_batch_size to a divisor of batch_size"
     return "" if isinstance(error, ValueError | OSError | FloatingPointError) else "; --traceback shows where"
 
@@ -134,7 +150,8 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from normlib import runs, training
-    from normlib._checkpoints import Checkpoints, replace_file
+    from normlib._checkpoints import Checkpoints
+    from normlib._files import replace_file
     from normlib._launch import device_of
     from normlib._samples import sample_table
 
@@ -239,14 +256,14 @@ def _settings(words: list[str]) -> dict[str, Any]:
             raise ValueError(f"--set takes KEY=VALUE, got {word!r}")
         try:
             settings[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):  # a word without quotes
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # a word without quotes
             settings[name] = value
     return settings
 
 
 def _part(word: str) -> tuple[int, int]:
     first, slash, parts = word.partition("/")
-    if not (slash and first.isdigit() and parts.isdigit()):
+    if not (slash and re.fullmatch("[0-9]{1,9}", first) and re.fullmatch("[0-9]{1,9}", parts)):
         raise argparse.ArgumentTypeError(f"a part is I/N, such as 1/2, got {word!r}")
     return int(first), int(parts)
 

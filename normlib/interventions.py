@@ -60,7 +60,7 @@ def cut_initialization(
         raise ValueError(f"scope {scope!r} of {type(model).__name__} holds no parameters to cut")
     with torch.no_grad():
         for parameter in to_cut.values():
-            parameter.div_(c)
+            parameter.div_(float(c))
     return model
 
 

@@ -62,6 +62,7 @@ NETWORKS = {
         ("backbone.0", "backbone.3", "backbone.7", "projector.0", "projector.2"),
     ),
 }
+WIDEST = 2**20  # layer of a projector
 HEADS = {"plain": models.projection_head, "batch_norm": models.batch_norm_head}
 
 
@@ -114,8 +115,9 @@ class Recipe:
         for name, known in {"method": METHODS, "network": NETWORKS, "head": HEADS}.items():
             check_choice(name, getattr(self, name), known)
         check_type(TrainConfig, train=self.train)
-        if not _are_integers(self.projector) or len(self.projector) != 2 or min(self.projector) < 1:
-            raise ValueError(f"projector must be two widths above 0, such as (128, 64), got {self.projector!r}")
+        widths = self.projector
+        if not _are_integers(widths) or len(widths) != 2 or not 1 <= min(widths) <= max(widths) <= WIDEST:
+            raise ValueError(f"projector must be two widths in 1..{WIDEST}, such as (128, 64), got {widths!r}")
         check_number("cut", self.cut, above=0)
         check_number("grad_scale", self.grad_scale, at_least=0)
         check_number("tail_ratio", self.tail_ratio, at_least=1)

@@ -207,16 +207,23 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1), jobs: list[dict[str,
         recorded = [run for run in recorded if run.get("job", {}) in wanted]
         if not recorded:
             raise ValueError(f"jobs must name recorded runs of {name}, got {jobs!r}")
-    done = [(run["settings"], run.get("job", {})) for run in _recorded.runs(root)]
+    for run in recorded:
+        _check_run(run, experiment, name)
+    tables = [_recorded.read(_recorded.folder_of(RESULTS / name, run.get("job", {}))) for run in recorded]
+    done = [(run.get("settings"), run.get("job", {})) for run in _recorded.runs(root)]
     for run in _part_of(recorded, part):
         settings, job = run["settings"], run.get("job", {})
         if (settings, job) not in done:
             _run_jobs(experiment, settings, root, [job], RUNS / "unfinished" / "reproduced" / name)
     rows = []
-    for job in (run.get("job", {}) for run in recorded):
+    for run, before in zip(recorded, tables, strict=True):
+        job = run.get("job", {})
         now = _recorded.read(_recorded.folder_of(root, job))
-        before = _recorded.read(_recorded.folder_of(RESULTS / name, job))
-        rows += [{**job, **row} for table in now for row in _compare(table, before[table], now[table])]
+        for table in now:
+            numbers = set(now[table].select_dtypes("number"))
+            if table not in before or not numbers <= set(before[table].select_dtypes("number")):
+                raise ValueError(f"the record of {name} lacks the table {table}, or numbers of it; record it anew")
+            rows += [{**job, **row} for row in _compare(table, before[table], now[table])]
     return pd.DataFrame(rows)
 
 
@@ -297,10 +304,10 @@ def _is_current(run: dict[str, Any], experiment: Experiment, settings: dict[str,
     """Whether a run was recorded with the present settings; of those that list the runs, only its own matter."""
     job = run.get("job", {})
     lists = LISTS if job else set()
-    before = {name: value for name, value in run["settings"].items() if name not in lists}
+    before = {name: value for name, value in run.get("settings", {}).items() if name not in lists}
     now = {name: value for name, value in settings.items() if name not in lists}
     configuration = _as_written(experiment.configuration(settings, job))
-    return before == _as_written(now) and _agrees(run["other_training_settings"], configuration)
+    return before == _as_written(now) and _agrees(run.get("other_training_settings", {}), configuration)
 
 
 def _agrees(before: dict[str, Any], now: dict[str, Any]) -> bool:
@@ -314,6 +321,17 @@ def _agrees(before: dict[str, Any], now: dict[str, Any]) -> bool:
 
 def _as_written(value: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(value))
+
+
+def _check_run(run: dict[str, Any], experiment: Experiment, name: str) -> None:
+    """Refuse a recorded run that is not one of this experiment: its file was changed, or is of another version."""
+    now, before = _as_written(experiment.settings), run.get("settings", {})
+    lost = [key for key in now.keys() - LISTS if type(before.get(key)) is not type(now[key])]
+    if lost or run.get("job", {}) not in experiment.jobs(experiment.settings | before):
+        raise ValueError(
+            f"the record of {name} has a run that is none of its runs, with the job {run.get('job', {})}"
+            f"{' and other settings ' * bool(lost)}{', '.join(sorted(lost))}; record it anew"
+        )
 
 
 def _compare(name: str, before: pd.DataFrame, now: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,8 @@ from torch import nn
 
 from normlib import evaluation, models
 from normlib._arguments import check_count, check_number, check_type, path_of
-from normlib._checkpoints import Checkpoints, differences, replace_file
+from normlib._checkpoints import Checkpoints, differences
+from normlib._files import UNREADABLE, read_json, replace_file
 from normlib._launch import is_first, processes
 from normlib._speed import pairs_per_second
 from normlib.data import ImageSet
@@ -188,7 +189,7 @@ def load(folder: str | Path) -> tuple[Recipe, models.SimCLR]:
     model = recipe.model()
     try:
         model.load_state_dict(state["model"])
-    except RuntimeError as error:
+    except UNREADABLE as error:
         raise ValueError(f"the checkpoint in {folder} is of another model: {error}") from error
     return recipe, model.eval()
 
@@ -278,9 +279,9 @@ def _read_recipe(folder: Path) -> Recipe | None:
     if not path.is_file():
         return None
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = read_json(path)
         return Recipe(**settings | {"train": TrainConfig(**settings["train"])})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} is not a recipe of this version: {error}") from error
 
 

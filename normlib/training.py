@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from normlib import _launch
 from normlib._arguments import check_callable, check_number, check_type, path_of
 from normlib._checkpoints import Checkpoints, differences
+from normlib._files import UNREADABLE
 from normlib._optimizers import Lars
 from normlib._progress import Progress
 from normlib._saving import Stopped, Writer
@@ -109,7 +111,8 @@ def fit(
     fabric = _launch.launch(accelerator, config.precision, logger)
     run = Run(fabric, model, images, config, augment, tracker, on_epoch, settings)
     if saved is not None:
-        run.load_state_dict(saved)
+        with _named_checkpoint(checkpoints):
+            run.load_state_dict(saved)
     _check_agreement(of_all_processes(fabric, (run.step, settings)))
     writer = Writer(fabric, checkpoints, checkpoint_minutes)
     with Progress(run.total, done=run.step, shown=progress and fabric.is_global_zero) as bar:
@@ -190,11 +193,21 @@ def _saved_state(
         return None
     watched = _watched({} if tracker is None else tracker.state_dict())
     now = {**settings, "weights": _shapes(model.state_dict()), "tracker": watched}
-    before = {**saved["settings"], "weights": _shapes(saved["model"]), "tracker": _watched(saved["tracker"])}
+    with _named_checkpoint(folder):
+        before = {**saved["settings"], "weights": _shapes(saved["model"]), "tracker": _watched(saved["tracker"])}
     if other := differences(before, now):
         lines = "\n  ".join(other)
         raise ValueError(f"{folder} holds checkpoints of another run; take another folder. What differs:\n  {lines}")
     return saved
+
+
+@contextmanager
+def _named_checkpoint(folder: str | Path) -> Iterator[None]:
+    """Name the folder of a checkpoint that lacks what this version saves, or holds something else in its place."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise ValueError(f"the checkpoint in {folder} is not one of this version: {error}") from error
 
 
 def _settings(model: nn.Module, images: ImageSet, config: TrainConfig, augment: Callable) -> dict[str, Any]:

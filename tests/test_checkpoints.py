@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from normlib import _checkpoints
-from normlib._checkpoints import Checkpoints, differences, replace_file
+from normlib import _files
+from normlib._checkpoints import Checkpoints, differences
+from normlib._files import replace_file
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals and limits of POSIX")
 
@@ -476,7 +477,7 @@ def test_process_of_another_user_counts_as_running(monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", not_allowed)
-    assert _checkpoints._is_running(1)
+    assert _files._is_running(1)
 
 
 # --- replace_file ---

@@ -166,7 +166,7 @@ def test_interval_is_students(values):
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_auroc_is_scikit_learns_with_ties(rows):
     scores, positive = np.array([score for score, _ in rows]), np.array([one for _, one in rows])
     found = _effects._auroc(pd.Series(scores), positive)

@@ -142,7 +142,7 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["train", "digits", "--out", "OUT", "--set", "lr=fast"], "lr must be a number > 0, got 'fast'"),
         (["train", "digits", "--out", "OUT", "--set", "data={}"], "data must be a name, got {}"),
         (["train", "digits", "--out", "OUT", "--set", "network={}"], "network must be one of 'resnet18', "),
-        (["train", "digits", "--out", "OUT", "--set", f"cut={10**400}"], "too large"),
+        (["train", "digits", "--out", "OUT", "--set", f"cut={10**400}"], "cut must be a number > 0, got 1000"),
         (["train", "digits", "--out", "OUT", "--set", "data=mnist"], "name must be one of 'digits', 'cifar10'"),
         (["train", "digits", "--out", "OUT", "--set", "batch_size=5000"], "1347 images, fewer than batch_size = 5000"),
         (["train", "digits", "--out", "OUT", "--set", "precision=8-bit"], "8-bit"),

@@ -28,9 +28,10 @@ HEAVY = {
 ALLOWED = {
     "augment": {"_image_batches"},
     "checks": {"_rows", "data", "gradients", "interventions", "losses"},
-    "claims": {"_effects", "_recorded"},
+    "claims": {"_effects", "_files", "_recorded"},
     "cli": {
         "_checkpoints",
+        "_files",
         "_launch",
         "_probe",
         "_rows",
@@ -55,7 +56,7 @@ ALLOWED = {
         "_score_tables",
         "_selective",
     },
-    "data": {"_cifar10", "_data_variants", "_human_labels", "_human_votes", "_image_files", "_score_tables"},
+    "data": {"_cifar10", "_data_variants", "_files", "_human_labels", "_human_votes", "_image_files", "_score_tables"},
     "evaluation": {"_collapse", "_image_batches", "_rows", "data"},
     "explorables": {"_score_tables", "data", "gradients", "plotting", "simulations"},
     "gradients": {"_growth", "_radial", "_rows", "_steps"},
@@ -93,6 +94,7 @@ ALLOWED = {
         "_cut_runs",
         "_digits_runs",
         "_experiments",
+        "_files",
         "_human_runs",
         "_human_votes",
         "_law_faults",
@@ -121,6 +123,7 @@ ALLOWED = {
     },
     "runs": {
         "_checkpoints",
+        "_files",
         "_launch",
         "_rows",
         "_speed",
@@ -137,6 +140,7 @@ ALLOWED = {
     "training": {
         "_batches",
         "_checkpoints",
+        "_files",
         "_global_random",
         "_interrupts",
         "_launch",

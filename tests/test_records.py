@@ -289,6 +289,7 @@ def test_committed_records_are_of_the_experiment_as_it_stands(name):
     left = records.missing(name)
     for run in about["runs"]:
         assert run.get("job", {}) in experiment.jobs(experiment.settings)
+        records._check_run(run, experiment, name)  # it can be reproduced
         assert run.get("job", {}) not in left
         assert not run["code"].endswith("-dirty")
     if name.startswith("cifar10"):

@@ -196,7 +196,10 @@ def write_record(base: Path, results: dict[str, Result]) -> None:
 
 
 def _code_cells(notebook: Path) -> list[dict]:
-    return [cell for cell in json.loads(notebook.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    try:
+        return [cell for cell in json.loads(notebook.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"{notebook} is no notebook: {type(error).__name__}: {error}") from error
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> str:
@@ -217,13 +220,22 @@ def main() -> int:
     notebooks = chosen.notebooks or everything
     if unknown := [str(path) for path in notebooks if path.name not in {each.name for each in everything}]:
         parser.error(f"{', '.join(unknown)}: expected files of notebooks/")
-    recorded = chosen.mode == "recorded"
-    base = make_environment(chosen.python)
+    try:
+        return check_all(notebooks, chosen.python, chosen.mode, record=notebooks == everything)
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+        print(f"The check was not finished: {error}", file=sys.stderr)
+        return 2
+
+
+def check_all(notebooks: list[Path], python: str, mode: str, *, record: bool) -> int:
+    """Check these notebooks, and `record` what came out if they are checked as recorded; returns the exit status."""
+    recorded = mode == "recorded"
+    base = make_environment(python)
     EXECUTED.mkdir(parents=True, exist_ok=True)
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         content, published = Path(folder, "content"), Path(folder, "published")
-        address = publish(published, content, chosen.mode)
+        address = publish(published, content, mode)
         variables = kernel_variables(Path(folder), published, address.url)
         for path in notebooks:
             source = published / "notebooks" / path.name
@@ -232,7 +244,7 @@ def main() -> int:
             print(f"{path.stem:28} {result.seconds:6.1f} s  {verdict}  installed: {installed}", flush=True)
             for fault in result.faults:
                 print(f"    {fault}", flush=True)
-    if recorded and notebooks == everything:
+    if recorded and record:
         write_record(base, results)
     return int(any(result.faults for result in results.values()))
 

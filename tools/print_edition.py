@@ -14,6 +14,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -60,23 +61,34 @@ class Book(NamedTuple):
 
 def read_book(root: Path) -> Book:
     """Title and author from the book's configuration, version and address from pyproject.toml."""
-    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return Book(
-        title=config["title"],
-        author=config["author"],
-        version=project["version"],
-        logo=f"_static/{Path(config['logo']).name}",
-        licence=config["html"]["extra_footer"],
-        address=project.get("urls", {}).get("Repository", ""),
-    )
+    with _read("_config.yml and pyproject.toml"):
+        config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return Book(
+            title=config["title"],
+            author=config["author"],
+            version=project["version"],
+            logo=f"_static/{Path(config['logo']).name}",
+            licence=config["html"]["extra_footer"],
+            address=project.get("urls", {}).get("Repository", ""),
+        )
 
 
 def read_parts(root: Path) -> list[Part]:
     """The parts of the table of contents; the front page is a part without caption."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    parts = [Part(part["caption"], [chapter["file"] for chapter in part["chapters"]]) for part in toc["parts"]]
-    return [Part("", [toc["root"]]), *parts]
+    with _read("_toc.yml"):
+        toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+        parts = [Part(part["caption"], [chapter["file"] for chapter in part["chapters"]]) for part in toc["parts"]]
+        return [Part("", [toc["root"]]), *parts]
+
+
+@contextmanager
+def _read(names: str) -> Iterator[None]:
+    """Name the files that are not of the expected shape."""
+    try:
+        yield
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{names} cannot be used as they are: {type(error).__name__}: {error}") from error
 
 
 def read_pages(site: Path, names: list[str]) -> Pages:
@@ -156,6 +168,8 @@ def readdress(article: Tag, name: str, pages: Pages) -> None:
 def chapter(name: str, pages: Pages) -> Tag:
     """The article of one page, as a section of the joined one."""
     article = pages[name].select_one("article.bd-article")
+    if article is None or pages[name].head is None or article.h1 is None:
+        raise ValueError(f"{name}.html is no page of the book: run make book")
     remove_chrome(article)
     unfold(article)
     readdress(article, name, pages)
@@ -200,8 +214,8 @@ def contents(parts: list[Part], sections: dict[str, Tag]) -> str:
 
 def joined(book: Book, parts: list[Part], pages: Pages) -> str:
     """The print edition as one HTML page."""
-    styles_and_formulas = "\n".join(head(pages))
     sections = {name: chapter(name, pages) for name in pages}
+    styles_and_formulas = "\n".join(head(pages))
     address = f'<p><a href="{escape(book.address)}">{escape(book.address)}</a></p>' if book.address else ""
     return f"""<!DOCTYPE html>
 <html lang="en" data-theme="light" data-mode="light">
@@ -331,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
     step = {"join": join, "pdf": print_pdf}[parser.parse_args(arguments).step]
     try:
         print(f"wrote {step(ROOT)}")
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         print(f"The print edition was not made: {error}", file=sys.stderr)
         return 1
     return 0

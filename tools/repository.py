@@ -81,9 +81,12 @@ def checked_tag(tag: str) -> str:
 def read_address(pyproject: str) -> Address:
     """The address that the text of pyproject.toml holds."""
     content = tomllib.loads(pyproject)
-    url = content["project"].get("urls", {}).get("Repository", "")
-    pinned = content.get("tool", {}).get("embedding-norms", {}).get("tag")
-    return Address(url, checked_tag(pinned or f"v{content['project']['version']}"))
+    try:
+        url = content["project"].get("urls", {}).get("Repository", "")
+        pinned = content.get("tool", {}).get("embedding-norms", {}).get("tag")
+        return Address(normalise(url) if url else "", checked_tag(pinned or f"v{content['project']['version']}"))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"pyproject.toml has another shape than expected: {type(error).__name__}: {error}") from error
 
 
 def write_address(pyproject: str, url: str) -> str:
@@ -203,12 +206,16 @@ def plan(root: Path, pyproject: str) -> dict[Path, str]:
     comment, mark = ("# repository", "# /repository"), ("<!-- repository -->", "<!-- /repository -->")
     planned = {root / "pyproject.toml": pyproject}
     notebooks = sorted(root.glob("notebooks/*.ipynb"))
+    if not notebooks:
+        raise FileNotFoundError(f"there is no chapter in {root / 'notebooks'}")
 
     def fill(path: Path, rewrite: Callable[[str], str]) -> str:
         try:
             planned[path] = rewrite(_read(path))
         except ValueError as error:
             raise ValueError(f"{path.relative_to(root)}: {error}") from error
+        except (LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{path.relative_to(root)}: another shape, {type(error).__name__}: {error}") from error
         return planned[path]
 
     fill(root / "_config.yml", lambda text: fill_block(text, *comment, config_block(address)))
@@ -274,8 +281,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         pyproject = _read(ROOT / "pyproject.toml")
+        address = read_address(pyproject)  # refuses a file of another shape, whatever is to be done
         if chosen.command == "verify":
-            address = read_address(pyproject)
             fault = differs_from(address, normalise(GITHUB + chosen.name).removeprefix(GITHUB))
             print(fault or address.tag, file=sys.stderr if fault else sys.stdout)
             return int(bool(fault))
@@ -291,8 +298,12 @@ def main(arguments: list[str] | None = None) -> int:
         for path in differing(planned):
             print(f"{path.relative_to(ROOT)} differs from pyproject.toml; run python tools/repository.py sync")
         return int(bool(differing(planned)))
-    for path in write(planned):
-        print(f"rewrote {path.relative_to(ROOT)}")
+    try:
+        for path in write(planned):
+            print(f"rewrote {path.relative_to(ROOT)}")
+    except OSError as error:
+        print(f"Not all was written, run the same again: {error}", file=sys.stderr)
+        return 2
     if chosen.command in ("set", "pin"):
         tag = read_address(pyproject).tag
         print(f"Now commit, and publish the tag that Colab clones: git tag {tag}; git push origin HEAD {tag}")

@@ -13,12 +13,14 @@ import base64
 import hashlib
 import io
 import json
+import lzma
 import os
 import subprocess
 import sys
 import tarfile
 import tempfile
-from pathlib import Path
+import zlib
+from pathlib import Path, PurePosixPath
 
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "public" / "vendor"
 MANIFEST = "vendor.json"
@@ -38,11 +40,33 @@ def integrity(archive: bytes) -> str:
     return f"sha512-{base64.b64encode(hashlib.sha512(archive).digest()).decode()}"
 
 
+def read_manifest(folder: Path) -> dict:
+    """The manifest of a folder.
+
+    Raises:
+        VendorError: It is no manifest, or has a file that would lie outside the folder.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for package in manifest["packages"]:
+            words = [package[key] for key in ("name", "version", "integrity", "folder")]
+            for name, entry in package["files"].items():
+                words += [entry["from"], entry["sha256"]]
+                place = PurePosixPath(package["folder"], name)
+                if place.is_absolute() or ".." in place.parts:
+                    raise ValueError(f"{place} is outside")
+            if not all(isinstance(word, str) for word in words):
+                raise ValueError(f"a value of {package['name']!r} is no text")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise VendorError(f"{folder / MANIFEST} is no manifest: {type(error).__name__}: {error}") from error
+    return manifest
+
+
 def differences(folder: Path) -> list[str]:
     """Files of a folder that are missing, changed or not in its manifest."""
     recorded = {
         f"{package['folder']}/{name}": entry["sha256"]
-        for package in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["packages"]
+        for package in read_manifest(folder)["packages"]
         for name, entry in package["files"].items()
     }
     present = {
@@ -66,7 +90,10 @@ def pack(wanted: str, scratch: Path) -> bytes:
         raise VendorError("npm is not installed: install Node.js, which brings it") from error
     except subprocess.CalledProcessError as error:
         raise VendorError(f"npm does not give {wanted}: {error.stderr.strip()}") from error
-    return (scratch / json.loads(answer.stdout)[0]["filename"]).read_bytes()
+    try:
+        return (scratch / json.loads(answer.stdout)[0]["filename"]).read_bytes()
+    except (ValueError, LookupError, TypeError) as error:
+        raise VendorError(f"npm's answer for {wanted} names no archive: {error}") from error
 
 
 def fetch(package: dict, scratch: Path, target: Path) -> None:
@@ -79,21 +106,23 @@ def fetch(package: dict, scratch: Path, target: Path) -> None:
             f"if you changed the version in {MANIFEST}, empty its `integrity` and run refresh again"
         )
     package["integrity"] = integrity(archive)
-    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
-        for name, entry in package["files"].items():
-            try:
-                content = members.extractfile(f"package/{entry['from']}").read()
-            except KeyError as error:
-                raise VendorError(f"{package['name']} has no file {entry['from']!r}: correct {MANIFEST}") from error
-            path = target / package["folder"] / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            entry["sha256"] = sha256(content)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as members:  # nothing is written where an archive says
+            found = {member.name: members.extractfile(member).read() for member in members if member.isreg()}
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise VendorError(f"what npm gives for {wanted} is no archive: {error}") from error
+    for name, entry in package["files"].items():
+        if (content := found.get(f"package/{entry['from']}")) is None:
+            raise VendorError(f"{package['name']} has no file {entry['from']!r}: correct {MANIFEST}")
+        path = target / package["folder"] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        entry["sha256"] = sha256(content)
 
 
 def refresh(folder: Path) -> None:
     """Put a freshly fetched folder in the place of this one: wholly or, after an error, not at all."""
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = read_manifest(folder)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".vendor-") as scratch:
         fresh, old = Path(scratch, "fresh"), Path(scratch, "old")
         for package in manifest["packages"]:
@@ -101,7 +130,11 @@ def refresh(folder: Path) -> None:
         text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
         (fresh / MANIFEST).write_text(text, encoding="utf-8")
         os.replace(folder, old)
-        os.replace(fresh, folder)
+        try:
+            os.replace(fresh, folder)
+        except BaseException:
+            os.replace(old, folder)
+            raise
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -112,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         if parser.parse_args(arguments).command == "refresh":
             refresh(FOLDER)
         found = differences(FOLDER)
-    except VendorError as error:
+    except (VendorError, OSError) as error:
         print(f"Nothing was changed: {error}", file=sys.stderr)
         return 2
     for line in found:

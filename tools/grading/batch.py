@@ -110,7 +110,7 @@ def grade(submissions: Path, roster: Path, policy_file: Path, built: Path, grade
 
 def _results(the_class: Class, sandbox: Sandbox, folder: Path) -> Iterator[Result]:
     """Results as they come, several submissions at a time; each is written at once."""
-    workers = the_class.policy.parallel or os.cpu_count() or 1
+    workers = min(the_class.policy.parallel or os.cpu_count() or 1, max(1, len(the_class.students)))
     slots: queue.SimpleQueue[int] = queue.SimpleQueue()
     for slot in range(workers):
         slots.put(slot)

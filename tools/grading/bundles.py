@@ -9,15 +9,33 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import nbformat
 import yaml
 
 MANIFEST = "assignment.json"
 RESERVED = ("test_case", "OK_FORMAT", "name", "points", "all_or_nothing")  # what otter reads from a test file
+WORD = r"[\w-]+"  # names of assignments and questions, which are parts of paths
+UNREADABLE = (  # what parsers raise for a file that is not what it should be
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    nbformat.ValidationError,
+    yaml.YAMLError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 LEFT_OVERS = ("BEGIN SOLUTION", "END SOLUTION", "# SOLUTION", "BEGIN TESTS", "END TESTS", "# BEGIN QUESTION")
 
 
@@ -50,12 +68,27 @@ class Bundle:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """The autograder's zip at `path`, as `make_bundle` wrote it."""
-    with zipfile.ZipFile(path) as archive:
-        manifest = json.loads(archive.read(MANIFEST))
-        questions = {name: Question(**question) for name, question in manifest["questions"].items()}
-        tests = {name: archive.read(f"tests/{name}.py").decode() for name, each in questions.items() if not each.manual}
-    return Bundle(manifest["name"], manifest["notebook"], questions, tests)
+    """The autograder's zip at `path`, as `make_bundle` wrote it; nothing of it is unpacked.
+
+    Raises:
+        AssignmentError: It is not as it was written.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = json.loads(archive.read(MANIFEST))
+            questions = {name: Question(**question) for name, question in manifest["questions"].items()}
+            automatic = [name for name, question in questions.items() if not question.manual]
+            tests = {name: archive.read(f"tests/{name}.py").decode() for name in automatic}
+        bundle = Bundle(manifest["name"], manifest["notebook"], questions, tests)
+        if not all(re.fullmatch(WORD, name) for name in (bundle.name, *questions)):
+            raise ValueError("a name in it is no word")
+        if Path(bundle.notebook).name != bundle.notebook:
+            raise ValueError(f"its notebook {bundle.notebook!r} is no name of a file")
+        if not all(isinstance(each.points, int | float) and each.points >= 0 for each in questions.values()):
+            raise ValueError("the points of a question are no number")
+    except UNREADABLE as error:
+        raise AssignmentError(f"{path} is not what make assignments wrote, run it again: {error}") from error
+    return bundle
 
 
 def find_bundle(folder: Path, name: str) -> Path:
@@ -80,12 +113,15 @@ def make_bundle(master: Path, private: Path, folder: Path) -> Bundle:
     Raises:
         AssignmentError: A fault of the master or of the hidden tests; nothing is written then.
     """
-    cells = nbformat.read(master, as_version=4).cells
+    cells = _cells(master)
     name = _config(cells, "# ASSIGNMENT CONFIG", master)[0].get("name")
     if not name or not str(name).isidentifier():
         raise AssignmentError(f"{master.name}: its name is {name!r}, expected a word such as A1 in ASSIGNMENT CONFIG")
     hidden = hidden_tests(private / f"{name}.py")
-    described = {entry["name"]: entry for entry in _config(cells, "# BEGIN QUESTION", master)}
+    described = {str(entry.get("name")): entry for entry in _config(cells, "# BEGIN QUESTION", master)}
+    for question, entry in described.items():
+        if not re.fullmatch(WORD, question) or (entry.get("manual") and type(entry.get("points")) not in (int, float)):
+            raise AssignmentError(f"{master.name}: a question needs a word as its name, and points if manual: {entry}")
     manual = {question for question, entry in described.items() if entry.get("manual")}
     if unknown := set(hidden.TESTS) - (set(described) - manual):
         raise AssignmentError(f"{private / name}.py tests {sorted(unknown)}, which {master.name} does not ask")
@@ -117,12 +153,28 @@ def hidden_tests(path: Path) -> ModuleType:
         raise AssignmentError(f"{path} is missing: hidden tests are one module for each assignment, named like it")
     spec = importlib.util.spec_from_file_location(f"hidden_tests_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not isinstance(getattr(module, "TESTS", None), dict):
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # the code of whoever gives the course may raise anything
+        raise AssignmentError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    if not _are_tests(getattr(module, "TESTS", None)):
         raise AssignmentError(f'{path} has no TESTS, expected TESTS = {{"q1": [(function, points), ...], ...}}')
     if taken := [name for name in RESERVED if hasattr(module, name)]:
         raise AssignmentError(f"{path} defines {taken}, names that otter reads from a test file: choose others")
     return module
+
+
+def _are_tests(tests: Any) -> bool:
+    """Whether these are pairs of a function and its points by question."""
+    return isinstance(tests, dict) and all(
+        isinstance(question, str) and isinstance(cases, list | tuple) and all(map(_is_test, cases))
+        for question, cases in tests.items()
+    )
+
+
+def _is_test(case: Any) -> bool:
+    pair = isinstance(case, tuple) and len(case) == 2
+    return pair and callable(case[0]) and type(case[1]) in (int, float)
 
 
 def merged(question: str, public: Path, hidden: ModuleType) -> str:
@@ -162,12 +214,30 @@ def _points(question: str, source: str) -> Question:
     return Question(sum(case.points for case in cases), sum(case.points for case in cases if case.hidden))
 
 
+def _cells(master: Path) -> list:
+    """The cells of a master notebook."""
+    try:
+        notebook = nbformat.read(master, as_version=4)
+        nbformat.validate(notebook)
+    except UNREADABLE as error:
+        raise AssignmentError(
+            f"{master.name} is no notebook: {[*str(error).splitlines(), type(error).__name__][0]}"
+        ) from error
+    return notebook.cells
+
+
 def _config(cells: list, mark: str, master: Path) -> list[dict]:
     """The YAML of raw cells that begin with this mark."""
     found = [cell.source for cell in cells if cell.cell_type == "raw" and cell.source.startswith(mark)]
     if not found:
         raise AssignmentError(f"{master.name} has no raw cell {mark!r}")
-    return [yaml.safe_load(source) or {} for source in found]
+    try:
+        entries = [yaml.safe_load(source) or {} for source in found]
+    except UNREADABLE as error:
+        raise AssignmentError(f"{master.name}: a raw cell {mark!r} is no YAML: {error}") from error
+    if wrong := [entry for entry in entries if not isinstance(entry, dict)]:
+        raise AssignmentError(f"{master.name}: a raw cell {mark!r} holds {wrong[0]!r}, expected keys and values")
+    return entries
 
 
 def _run_otter(master: Path, made: Path) -> None:

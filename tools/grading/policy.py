@@ -1,5 +1,6 @@
 """The rules of a class, from a TOML file: the deadline, extensions, what late work loses, limits."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,6 +11,7 @@ from typing import Any
 from grading.watching import Limits
 
 DAY = timedelta(days=1)
+LARGEST = 10**9  # of any number in a policy; more minutes than a time can hold would be some 10¹²
 
 
 class PolicyError(ValueError):
@@ -74,11 +76,11 @@ def read_policy(path: Path) -> Policy:
     """The policy in a TOML file; paths in it are relative to it.
 
     Raises:
-        PolicyError: A key that is not known, a value of another kind, a time without its offset from UTC.
+        PolicyError: It is no TOML file, a key is not known, a value is of another kind, a time has no offset from UTC.
     """
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise PolicyError(f"{path}: {error}") from error
     try:
         for name, kind in (("late", Late), ("limits", Limits)):
@@ -86,6 +88,10 @@ def read_policy(path: Path) -> Policy:
         for name in ("times", "rubric"):
             given[name] = _file(path.parent, given.get(name), name)
         policy = _record(Policy, given, "the policy")
+        if not re.fullmatch(r"\w+", policy.assignment):
+            raise PolicyError(f"assignment is {policy.assignment!r}, expected a word such as A1")
+        if not isinstance(policy.extensions, Mapping):
+            raise PolicyError(f"extensions is {policy.extensions!r}, expected a table of deadlines by student id")
         for whose, time in {"due": policy.due, **policy.extensions}.items():
             if time is not None and (not isinstance(time, datetime) or time.tzinfo is None):
                 raise PolicyError(
@@ -98,6 +104,8 @@ def read_policy(path: Path) -> Policy:
 
 def _record(kind: type, given: Mapping[str, Any], where: str) -> Any:
     """A dataclass from a table of TOML."""
+    if not isinstance(given, Mapping):
+        raise PolicyError(f"{where} is {given!r}, expected a table")
     known = {each.name: each for each in fields(kind)}
     if unknown := sorted(set(given) - set(known)):
         raise PolicyError(f"{where} has {unknown}, known are {sorted(known)}")
@@ -106,8 +114,8 @@ def _record(kind: type, given: Mapping[str, Any], where: str) -> Any:
         kinds = (int, float) if expected is float else expected
         if expected in (int, float, str) and (isinstance(value, bool) or not isinstance(value, kinds)):
             raise PolicyError(f"{name} is {value!r}, expected {expected.__name__}")
-        if expected in (int, float) and value < 0:
-            raise PolicyError(f"{name} is {value}, expected no less than 0")
+        if expected in (int, float) and not 0 <= value <= LARGEST:
+            raise PolicyError(f"{name} is {value}, expected 0 to {LARGEST:,}")
     try:
         return kind(**given)
     except TypeError as error:
@@ -117,6 +125,8 @@ def _record(kind: type, given: Mapping[str, Any], where: str) -> Any:
 def _file(folder: Path, name: str | None, key: str) -> Path | None:
     if name is None:
         return None
+    if not isinstance(name, str):
+        raise PolicyError(f"{key} is {name!r}, expected the name of a file")
     if not (folder / name).is_file():
         raise PolicyError(f"{key} is {name!r}, but {folder / name} is no file")
     return folder / name

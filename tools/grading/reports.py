@@ -101,11 +101,18 @@ def summary(bundle: Bundle, results: list[Result], isolation: list[str], unmatch
 
 
 def latest(folder: Path) -> Path | None:
-    """The last finished folder of an assignment."""
+    """The last finished folder of an assignment.
+
+    Raises:
+        ValueError: A record in it is damaged, so that changes since then could not be told.
+    """
     finished = [
         path for path in folder.glob("20*") if (path / "grades.csv").is_file() and "unfinished" not in path.name
     ]
-    return max(finished, default=None)
+    last = max(finished, default=None)
+    if last is not None:
+        _records(last)
+    return last
 
 
 def changes(folder: Path, before: Path, pseudonyms: set[str]) -> str:
@@ -131,7 +138,20 @@ def changes(folder: Path, before: Path, pseudonyms: set[str]) -> str:
 
 
 def _records(folder: Path) -> dict[str, dict]:
-    return {path.stem: json.loads(path.read_text("utf-8")) for path in (folder / "results").glob("*.json")}
+    return {path.stem: _record(path) for path in (folder / "results").glob("*.json")}
+
+
+def _record(path: Path) -> dict:
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        points = [earned for earned, _ in record["scores"].values() if earned is not None]
+        if not all(isinstance(number, int | float) for number in (record["total"], record["lost"], *points)):
+            raise TypeError("points are no numbers")
+        if not isinstance(record["status"], str):
+            raise TypeError("the status is no word")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is not as it was written: {error}; move its folder away") from error
+    return record
 
 
 def _short(record: dict | None) -> str:

@@ -58,14 +58,24 @@ def pseudonym(student_id: str, key: bytes) -> str:
 
 
 def pseudonym_key(folder: Path) -> bytes:
-    """The folder's key, made where there is none."""
+    """The folder's key, made where there is none.
+
+    Raises:
+        ClassError: What should be the key is none.
+    """
     path = folder / "pseudonym.key"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_hex(32).encode())
-    return path.read_bytes()
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(secrets.token_hex(32).encode())
+        except BaseException:
+            path.unlink()
+            raise
+    if len(key := path.read_bytes()) < 64:
+        raise ClassError(f"{path} holds no key: put the right one there, or remove it, and pseudonyms will be others")
+    return key
 
 
 def read_times(path: Path, students: Iterable[Student]) -> dict[str, datetime]:
@@ -102,11 +112,15 @@ def read_rubric(path: Path, students: Iterable[Student], most: Mapping[str, floa
 
 def _rows(path: Path, needed: list[str]) -> list[dict[str, str]]:
     """Rows of a CSV file, with or without a byte order mark; cells without the spaces around them."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := [name for name in needed if name not in (reader.fieldnames or [])]:
-            raise ClassError(f"{path} has no column {missing}, its first line is {reader.fieldnames}")
-        return [{name: (value or "").strip() for name, value in row.items() if isinstance(name, str)} for row in reader]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            names, rows = list(reader.fieldnames or []), list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ClassError(f"{path} is no CSV file in UTF-8: {error}") from error
+    if missing := [name for name in needed if name not in names]:
+        raise ClassError(f"{path} has no column {missing}, its first line is {names}")
+    return [{name: (value or "").strip() for name, value in row.items() if isinstance(name, str)} for row in rows]
 
 
 def _known(path: Path, rows: list[dict[str, str]], students: Iterable[Student]) -> list[dict[str, str]]:

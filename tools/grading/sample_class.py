@@ -86,23 +86,24 @@ STUDENTS = [
     ("s11", "Kai Thistle", "solution", "s11", ending_with("open('tests/q1.py').read()"), IN_TIME),
     ("s12", "Lea Yarrow", "broken", "s12", unchanged, IN_TIME),
 ]
+FIRST_NUMBER = 4701  # in the learning platform
 
 
 def make_sample_class(built: Path, assignment: str, folder: Path) -> str:
     """Write a roster, a policy, times, a rubric, and submissions as Canvas names them; returns how to grade them."""
     bundle = read_bundle(find_bundle(built, assignment))
-    shutil.rmtree(folder, ignore_errors=True)
+    numbered = list(enumerate(STUDENTS, start=FIRST_NUMBER))
+    members = [f"{student_id},{name},{number}" for number, (student_id, name, *_) in numbered]
+    _make_anew(folder, "\n".join(["student_id,name,lms_id", *members, ""]))
     handed_in = folder / "submissions"
-    handed_in.mkdir(parents=True)
+    handed_in.mkdir()
     (folder / "policy.toml").write_text(POLICY.format(name=assignment), encoding="utf-8")
     manual = [name for name, question in bundle.questions.items() if question.manual]
     tables = {
-        "roster": ["student_id,name,lms_id"],
         "times": ["student_id,submitted"],
         "rubric": ["student_id,question,points,comment"],
     }
-    for number, (student_id, name, version, written, change, when) in enumerate(STUDENTS, start=4701):
-        tables["roster"].append(f"{student_id},{name},{number}")
+    for number, (student_id, name, version, written, change, when) in numbered:
         if not version:
             continue
         tables["times"].append(f"{student_id},{when}")
@@ -121,6 +122,16 @@ def make_sample_class(built: Path, assignment: str, folder: Path) -> str:
     for table, lines in tables.items():
         (folder / f"{table}.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
     return f"make grade SUBMISSIONS={handed_in} ROSTER={folder / 'roster.csv'} POLICY={folder / 'policy.toml'}"
+
+
+def _make_anew(folder: Path, roster: str) -> None:
+    """The folder with this roster alone; refuses to remove one that is not that of an earlier sample class."""
+    path = folder / "roster.csv"
+    if folder.exists() and any(folder.iterdir()) and not (path.is_file() and path.read_text("utf-8") == roster):
+        raise FileExistsError(f"{folder} is no sample class, and would be removed: name a new folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    path.write_text(roster, encoding="utf-8")
 
 
 def _is_answer(cell: NotebookNode) -> bool:

@@ -33,6 +33,8 @@ class Submission:
 
 def read_submissions(folder: Path) -> list[Submission]:
     """Every file in the folder and in the folders in it, but hidden ones; links are not followed."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder: unpack what the learning platform gives")
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
     return [parse(path, folder) for path in files if not _hidden(path.relative_to(folder))]
 
