@@ -34,8 +34,8 @@ def faults_of_the_released_code(seed: int) -> dict[str, float]:
 
 def _first_step_on_the_product(z1: Tensor, z2: Tensor) -> float:
     """Steps until unit vectors align, the first on the dot product, over those with the cosine throughout."""
-    cosine = (z1 * z2).sum(1).clamp(-1, 1).arccos().numpy()
-    plain = simulations.steps_to_align([1.0], [cosine]).steps.iloc[0]
+    angle = (z1 * z2).sum(1).clamp(-1, 1).arccos().numpy()
+    plain = simulations.steps_to_align([1.0], [angle]).steps.iloc[0]
     moved1, moved2 = z1 + ETA * z2, z2 + ETA * z1
     norm = torch.stack([moved1, moved2]).norm(dim=2)
     c = torch.cosine_similarity(moved1, moved2)
@@ -64,7 +64,7 @@ def _slow_schedule(batches: int = 100) -> float:
 
 def _summed_gradients(seed: int) -> float:
     """Gradients of the mean loss of each micro-batch, added up, over that of the mean loss of the batch."""
-    model = nn.Linear(8, 4, dtype=torch.float64)
+    model = _network(seed)[0]
     views = torch.randn(2, 8 * MICRO_BATCHES, 8, generator=_at(seed), dtype=torch.float64)
 
     def gradient(parts: int) -> Tensor:
@@ -120,7 +120,7 @@ def _run_through(network: nn.Module, images: Tensor) -> None:
 def _network(seed: int, inputs: int = 8) -> nn.Sequential:
     """Three linear layers, BatchNorm after the first two, with PyTorch's own initial values."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         blocks = [(nn.Linear(wide, 64), nn.BatchNorm1d(64), nn.ReLU()) for wide in (inputs, 64)]
         return nn.Sequential(*(layer for block in blocks for layer in block), nn.Linear(64, 16)).double()
 

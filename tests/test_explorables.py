@@ -175,8 +175,9 @@ def test_sphere_shows_what_the_answers_of_chapter_5_say():
     relative = [film[-1] / film[-1].mean() for film in (common, rare)]
     assert relative[0].argmax() == 0  # A, the rarest
     assert relative[0][3] < common[0, 3] / common[0].mean() < 1  # D: short, and so before training
-    assert relative[1][3] < relative[0][3] - 0.02
-    assert relative[1][0] == pytest.approx(relative[0][0], abs=0.05)
+    assert relative[0][[0, 3]] == pytest.approx([1.15, 0.9], abs=0.05)  # processors differ by a few hundredths
+    assert relative[1][3] < 0.8
+    assert abs(relative[1][0] - relative[0][0]) < 0.8 * (relative[0][3] - relative[1][3])
     mean = common.mean(axis=1)
     assert mean[2] > 1.7 * mean[0]
     assert mean[-1] < 1.1 * mean[-3]

@@ -83,16 +83,17 @@ const clock = (rate, tick) => {
 
 // Follows one pointer from press to release on an element; `place` turns an event into a point.
 const follow = (element, place, { press, move, release }) => {
+  let followed
   element.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || press(place(event)) === false) return
-    element.setPointerCapture(event.pointerId)
-    const moved = (next) => move(place(next))
-    const released = () => {
-      element.removeEventListener("pointermove", moved)
-      release()
-    }
-    element.addEventListener("pointermove", moved)
-    element.addEventListener("lostpointercapture", released, { once: true })
+    if (followed !== undefined || event.button !== 0 || press(place(event)) === false) return
+    followed = event.pointerId
+    element.setPointerCapture(followed)
+  })
+  element.addEventListener("pointermove", (event) => event.pointerId === followed && move(place(event)))
+  element.addEventListener("lostpointercapture", (event) => {
+    if (event.pointerId !== followed) return
+    followed = undefined
+    release()
   })
 }
 
