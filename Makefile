@@ -31,7 +31,8 @@ lab: .venv/.complete ## work on the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 outputs: .venv/.complete ## execute the committed notebooks in place
-	TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --coalesce-streams --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	$(BIN)/jupyter nbconvert --to notebook --coalesce-streams --inplace $(NOTEBOOKS) # what was printed in pieces
 
 check: lint unit ## what a developer runs: lint, unit tests, doctests
 
