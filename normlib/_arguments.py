@@ -102,6 +102,7 @@ def listed(name: str, values: Any) -> list:
     Traceback (most recent call last):
     TypeError: seeds must hold several values, as a list does; got 3
     """
+    values = values.tolist() if hasattr(values, "tolist") else values  # arrays and tensors hold plain numbers
     if not isinstance(values, Iterable):
         raise TypeError(f"{name} must hold several values, as a list does; got {values!r}")
     return list(values)
