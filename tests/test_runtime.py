@@ -202,7 +202,7 @@ def repository(tmp_path_factory):
     """A published course: this package at a tag, and one commit after it."""
     folder = tmp_path_factory.mktemp("published") / "course"
     (folder / "normlib").mkdir(parents=True)
-    for name in ("__init__.py", "runtime.py"):
+    for name in ("__init__.py", "_arguments.py", "_devices.py", "runtime.py"):
         (folder / "normlib" / name).write_bytes((ROOT / "normlib" / name).read_bytes())
     (folder / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
 
