@@ -109,12 +109,15 @@ class Checkpoints:
         return self.folder / f"step-{step:08d}.pt"
 
 
-def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(
+    saved: Mapping[str, Any], now: Mapping[str, Any], where: tuple[str, str] = ("in the run directory", "now")
+) -> list[str]:
     """One line for each setting that differs between a run directory and the present call.
 
     Args:
         saved: Settings of the run directory; mappings in them are compared key by key.
         now: Settings of the present call.
+        where: What a line says of where the one and the other value stand.
 
     Returns:
         Lines that name the setting (``optimizer.lr`` is ``lr`` in ``optimizer``) and both values.
@@ -126,9 +129,9 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for key in saved | now:
         before, after = saved.get(key, _ABSENT), now.get(key, _ABSENT)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += [f"{key}.{line}" for line in differences(before, after)]
+            lines += [f"{key}.{line}" for line in differences(before, after, where)]
         elif before != after:
-            lines.append(f"{key}: {before!r} in the run directory, {after!r} now")
+            lines.append(f"{key}: {before!r} {where[0]}, {after!r} {where[1]}")
     return lines
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from normlib._devices import best_kind
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -63,5 +65,5 @@ def device_of(accelerator: str) -> torch.device:
     """
     check_accelerator(accelerator)
     if accelerator in ("auto", "gpu"):
-        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        accelerator = best_kind()
     return torch.device(accelerator)

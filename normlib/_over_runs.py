@@ -28,7 +28,7 @@ def each_run(
         function: Takes the table of one run; gives a table.
         arguments: Passed on, after the table. Outcomes must be columns: values row by row would not be divided.
         by: Column or columns that tell the runs apart; by default those of ``condition``, ``lr``, ``seed`` and
-            ``epoch`` that the table has. Further ones, such as ``label``, divide each run.
+            ``epoch`` that the table has. Further ones, such as ``label``, divide each run. NaN is a value as others.
         options: Passed on.
 
     Returns:
@@ -55,7 +55,7 @@ def each_run(
             f"table has none of the columns {', '.join(RUN_COLUMNS)}; name those that tell runs apart in by="
         )
     parts = []
-    for values, run in table.groupby(columns, sort=False):
+    for values, run in table.groupby(columns, sort=False, dropna=False):
         found = function(run, *arguments, **options)
         parts.append(pd.DataFrame(dict(zip(columns, values, strict=True)), index=found.index).join(found))
     return pd.concat(parts, ignore_index=True)
@@ -70,7 +70,7 @@ def over_seeds(frame: pd.DataFrame, value: str, by: str | Iterable[str] = (), *,
     Args:
         frame: One row for each group and seed, such as :func:`each_run` gives.
         value: Column to average.
-        by: Column or columns of the groups, such as ``"score"``.
+        by: Column or columns of the groups, such as ``"score"``; NaN is a value as others.
         seed: Column that numbers the repetitions.
 
     Returns:
@@ -79,8 +79,8 @@ def over_seeds(frame: pd.DataFrame, value: str, by: str | Iterable[str] = (), *,
 
     Raises:
         TypeError: ``frame`` is no DataFrame, or ``by`` no name or names.
-        ValueError: A column is missing, ``value`` is not one of numbers, or a seed stands twice in a group: name
-            more columns in ``by``.
+        ValueError: ``frame`` is empty, lacks a column, ``value`` is not one of numbers, or a seed stands twice in a
+            group: name more columns in ``by``.
 
     Warns:
         A group has one seed only, or a value is NaN: its interval is NaN.
@@ -93,12 +93,13 @@ def over_seeds(frame: pd.DataFrame, value: str, by: str | Iterable[str] = (), *,
     from scipy import stats
 
     columns = names_of("by", by)
+    check_table(frame, "frame")
     check_columns(frame, [value, seed, *columns], "frame")
     check_numbers(frame, value, "frame")
     if (twice := frame.duplicated([*columns, seed])).any():
         first = frame.loc[twice, [*columns, seed]].iloc[0].to_dict()
         raise ValueError(f"frame must have one row for each group and {seed!r}, got several for {first}; see by=")
-    groups = frame.groupby(columns, sort=False) if columns else [((), frame)]
+    groups = frame.groupby(columns, sort=False, dropna=False) if columns else [((), frame)]
     rows = []
     for names, group in groups:
         values, half = group[value].to_numpy(np.float64), np.nan

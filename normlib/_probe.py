@@ -9,6 +9,7 @@ import torch
 
 from normlib import recipes, records
 from normlib._arguments import check_number
+from normlib._devices import cores
 from normlib._launch import check_accelerator
 from normlib._speed import pairs_per_second
 
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
 
 def devices() -> str:
     """Devices, their memory and the precisions they calculate in, a line for each."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = _host_memory()
     there = "" if memory is None else f", {memory / 2**30:.0f} GiB"
-    lines = [f"CPU: {cores} cores, {torch.get_num_threads()} threads{there}; 32-true, bf16-mixed, 64-true"]
+    lines = [f"CPU: {cores()} cores, {torch.get_num_threads()} threads{there}; 32-true, bf16-mixed, 64-true"]
     for i in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(i)
         bfloat16 = "bf16-mixed, " if gpu.major >= 8 else ""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from normlib._arguments import check_callable, check_type, names_of
-from normlib._rows import check_alike
+from normlib._rows import check_alike, directions_and_inverse_norms, kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ def radial_share(z: Tensor, grad: Tensor) -> Tensor:
         grad: Gradient of the loss with respect to ``z``, same shape.
 
     Returns:
-        Numbers in [-1, 1], shape ``(N,)``; 0 where a row or its gradient is zero.
+        Numbers in [-1, 1], shape ``(N,)``, float32 or float64; 0 where a row or its gradient is zero.
 
     Raises:
         TypeError: An argument is not a floating-point tensor.
@@ -35,14 +36,15 @@ def radial_share(z: Tensor, grad: Tensor) -> Tensor:
     tensor([ 0.0000, -1.0000])
     """
     check_alike(z=z, grad=grad)
-    return torch.nn.functional.cosine_similarity(z.flatten(1), grad.flatten(1), eps=torch.finfo(z.dtype).tiny)
+    (u, _), (pull, _) = (directions_and_inverse_norms(rows.flatten(1)) for rows in (z, grad))
+    return (u * pull).sum(dim=1).clamp(-1, 1)
 
 
 def radial_table(
     model: nn.Module,
     x1: Tensor,
     x2: Tensor,
-    layers: Iterable[str] | None = None,
+    layers: str | Iterable[str] | None = None,
     *,
     loss: Callable[..., Tensor] | None = None,
 ) -> pd.DataFrame:
@@ -57,7 +59,8 @@ def radial_table(
         model: A method of :mod:`normlib.methods`, or any network with a ``loss``, in the mode to be judged.
         x1: Images of view 1, shape ``(N, C, H, W)``.
         x2: Images of view 2, same shape.
-        layers: Names of submodules; ``None``: all that hold no others, do something, and lie on the way of a gradient.
+        layers: Name or names of submodules; ``None``: all that hold no others, do something, and lie on the way of a
+            gradient. Of one that is called several times, the last call counts.
         loss: Takes the outputs for view 1 and for view 2; ``None``: the model's own. SimCLR has none: name
             :func:`normlib.losses.info_nce`.
 
@@ -65,7 +68,8 @@ def radial_table(
         One row for each layer, in the order of the forward pass.
 
     Raises:
-        TypeError: No ``loss``, and the model has none; ``model`` is no module, a view no floating-point tensor.
+        TypeError: No ``loss``, and the model has none; ``model`` is no module, a view no floating-point tensor; a layer
+            gives something else than one tensor.
         ValueError: The views differ in shape, a name is not a submodule, or no gradient arrives there.
 
     Source: ours; put to use in chapter 8.
@@ -91,22 +95,8 @@ def radial_table(
     names = leaves if layers is None else names_of("layers", layers)
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"layers names unknown submodules {unknown}; those there are: {', '.join(known)}")
-    seen: dict[str, Tensor] = {}
-
-    def watch(name: str):
-        def hook(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-            if output.requires_grad:
-                seen[name] = output
-            return output.clone()  # a layer that works in place must not reach what is kept
-
-        return known[name].register_forward_hook(hook)
-
-    handles = [watch(name) for name in names]
-    try:
+    with _watched_outputs({name: known[name] for name in names}) as seen:
         outputs = model(torch.cat([x1, x2]))
-    finally:
-        for handle in handles:
-            handle.remove()
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     value = loss(*(view for output in outputs for view in output.chunk(2)))
     grads = torch.autograd.grad(value, list(seen.values()), allow_unused=True) if seen else ()
@@ -114,6 +104,30 @@ def radial_table(
     if layers is not None and (dry := set(names) - {name for name, _, _ in reached}):
         raise ValueError(f"layers: no gradient arrives at {sorted(dry)}")
     return pd.DataFrame([{"layer": name, **_three_readings(z.detach(), grad)} for name, z, grad in reached])
+
+
+@contextmanager
+def _watched_outputs(layers: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """The outputs of layers on the way of a gradient, by name in the order of their calls, as they come."""
+    seen: dict[str, Tensor] = {}
+
+    def watch(name: str, layer: nn.Module):
+        def hook(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+            if not isinstance(output, Tensor):
+                raise TypeError(f"layers must give one tensor each, but {name} gives {kind_of(output)}; name others")
+            if output.requires_grad:
+                seen.pop(name, None)
+                seen[name] = output
+            return output.clone()  # a layer that works in place must not reach what is kept
+
+        return layer.register_forward_hook(hook)
+
+    handles = [watch(name, layer) for name, layer in layers.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _three_readings(z: Tensor, grad: Tensor) -> dict[str, float]:

@@ -17,7 +17,7 @@ def pairs_per_second(recipe: Recipe, accelerator: str, seconds: float) -> float:
     batch, steps = (recipe.train.batch_size, 8) if on_gpu else (min(recipe.train.batch_size, 64), 2)
     config = replace(recipe.train, batch_size=batch, epochs=10**6, micro_batch_size=None)
     shape = NETWORKS[recipe.network].image_shape
-    pixels = torch.randint(0, 256, (steps * batch, *shape), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (steps * batch, *shape), dtype=torch.uint8, generator=torch.Generator())
     zeros = torch.zeros(len(pixels), dtype=torch.int64)
     images = ImageSet(pixels, zeros, torch.arange(len(pixels)), ("any",), "random")
     ends: list[float] = []

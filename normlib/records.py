@@ -47,6 +47,7 @@ RESULTS = _ROOT / "results"
 RUNS = _ROOT / "runs"  # not under version control: unfinished runs, and those of full mode and of reproductions
 
 LISTS = {"conditions", "lrs", "seeds", "by_seed"}  # settings that say which runs there are
+NUMBERS = ["number", "bool"]  # columns that a reproduction compares
 
 
 def load_or_run(name: str) -> Tables:
@@ -191,8 +192,8 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1), jobs: list[dict[str,
         jobs: Only these runs, each by what tells it from the others; None for all.
 
     Returns:
-        One row for each run, table and column of numbers, with the means ``recorded`` and ``now``, their relative
-        ``difference``, and whether all values are ``identical``.
+        One row for each run, table and column of numbers or booleans, with the means ``recorded`` and ``now``, their
+        relative ``difference``, and whether all values are ``identical``.
 
     Raises:
         TypeError: ``jobs`` is no list.
@@ -220,8 +221,8 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1), jobs: list[dict[str,
         job = run.get("job", {})
         now = _recorded.read(_recorded.folder_of(root, job))
         for table in now:
-            numbers = set(now[table].select_dtypes("number"))
-            if table not in before or not numbers <= set(before[table].select_dtypes("number")):
+            numbers = set(now[table].select_dtypes(NUMBERS))
+            if table not in before or not numbers <= set(before[table].select_dtypes(NUMBERS)):
                 raise ValueError(f"the record of {name} lacks the table {table}, or numbers of it; record it anew")
             rows += [{**job, **row} for row in _compare(table, before[table], now[table])]
     return pd.DataFrame(rows)
@@ -335,7 +336,7 @@ def _check_run(run: dict[str, Any], experiment: Experiment, name: str) -> None:
 
 
 def _compare(name: str, before: pd.DataFrame, now: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for column in before.select_dtypes("number"):
+    for column in before.select_dtypes(NUMBERS):
         old, new = before[column].mean(), now[column].mean()
         same = before[column].equals(now[column])  # so are NaN and infinity of runs that diverged
         yield {

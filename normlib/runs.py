@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -120,16 +121,17 @@ def train(
         return metrics
 
     lock = _Lock(folder)
-    with lock, tracker:
-        history = fit(
-            model, images, recipe.train, augment=recipe.views(), tracker=tracker, on_epoch=on_epoch,
-            checkpoints=folder / "checkpoints", checkpoint_minutes=checkpoint_minutes, accelerator=accelerator,
-            logger=logger, progress=progress,
-        )  # fmt: skip
-    trained = Trained(model.eval(), history, tracker.to_frame())
-    if is_first():
-        for name, table in {"steps": history.steps, "epochs": history.epochs, "norms": trained.norms}.items():
-            replace_file(folder / f"{name}.parquet", partial(table.to_parquet, index=False, compression="zstd"))
+    with lock:
+        with tracker:
+            history = fit(
+                model, images, recipe.train, augment=recipe.views(), tracker=tracker, on_epoch=on_epoch,
+                checkpoints=folder / "checkpoints", checkpoint_minutes=checkpoint_minutes, accelerator=accelerator,
+                logger=logger, progress=progress,
+            )  # fmt: skip
+        trained = Trained(model.eval(), history, tracker.to_frame())
+        if is_first():
+            for name, table in {"steps": history.steps, "epochs": history.epochs, "norms": trained.norms}.items():
+                replace_file(folder / f"{name}.parquet", partial(table.to_parquet, index=False, compression="zstd"))
     return trained
 
 
@@ -169,7 +171,8 @@ def within(
     one = len(recipe.images()) / speed / 60
     epochs = int(minutes / one)
     if epochs < 1:
-        raise ValueError(f"one epoch takes {one:.0f} minutes here, more than minutes = {minutes:g}; use a GPU")
+        takes = float(f"{one:.2g}")  # two digits, and no exponent
+        raise ValueError(f"one epoch takes {takes:g} minutes here, more than minutes = {minutes:g}; use a GPU")
     return changed(recipe, {"epochs": epochs, "warmup_epochs": min(recipe.train.warmup_epochs, epochs / 10)})
 
 
@@ -207,7 +210,8 @@ class _Lock:
 
     def __exit__(self, *exception: object) -> None:
         if self._lock is not None:
-            self._path.unlink(missing_ok=True)
+            if os.name != "nt":  # Windows removes no file that is open
+                self._path.unlink(missing_ok=True)
             self._lock.release()
 
     def acquire(self) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from normlib._arguments import check_number, check_type
+from normlib._devices import best_kind, cores
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,6 @@ PROTECTED = frozenset(
     {"ipywidgets", "matplotlib", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "torch", "torchvision"}
 )
 DRIVE = Path("/content/drive/MyDrive")  # where Colab mounts it
-MODULE_OF = {"pillow": "PIL", "scikit-learn": "sklearn"}  # where a package is imported under another name
 
 
 def mode() -> Mode:
@@ -96,9 +96,7 @@ def device() -> torch.device:
     """
     import torch
 
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return torch.device(best_kind())
 
 
 def preflight(minutes: Mapping[str, float] | None = None) -> None:
@@ -177,7 +175,7 @@ def install_missing() -> list[str]:
         requirement
         for requirement in _requirements()
         if (name := _package_name(requirement)) not in PROTECTED
-        and importlib.util.find_spec(MODULE_OF.get(name, name.replace("-", "_"))) is None
+        and importlib.util.find_spec(name.replace("-", "_")) is None
     ]
     if missing:
         _pip_install(missing)
@@ -191,8 +189,7 @@ def _describe_device() -> tuple[str, str | None]:
 
     kind = device().type
     if kind == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return f"CPU, {cores} core{'s' if cores != 1 else ''}", "cpu"
+        return f"CPU, {cores()} core{'s' if cores() != 1 else ''}", "cpu"
     if kind == "mps":
         return "Apple GPU", None
     gpu = torch.cuda.get_device_properties(0)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +180,8 @@ def _check_agreement(of_all: list[tuple[int, dict[str, Any]]]) -> None:
                 f"process 0 goes on from step {step}, process {rank} from step {other_step}: all machines must share "
                 "the folder of the checkpoints"
             )
-        if lines := differences(settings, other):
-            joined = "\n  ".join(lines).replace("in the run directory", "in process 0").replace("now", f"in {rank}")
+        if lines := differences(settings, other, ("in process 0", f"in {rank}")):
+            joined = "\n  ".join(lines)
             raise ValueError(f"processes 0 and {rank} were started with different settings:\n  {joined}")
 
 
@@ -216,9 +217,19 @@ def _settings(model: nn.Module, images: ImageSet, config: TrainConfig, augment: 
         "config": asdict(config),
         "data": images.fingerprint(),
         "network": architecture(model),
-        "augment": repr(augment) if is_dataclass(augment) else type(augment).__qualname__,
+        "augment": _named(augment),
         "processes": _launch.processes(),
     }
+
+
+def _named(augment: Callable) -> str:
+    """What draws the views: a dataclass with its fields; another object by its class, a function by its own name."""
+    while isinstance(augment, partial):
+        augment = augment.func
+    if is_dataclass(augment):
+        return repr(augment)
+    named = augment if hasattr(augment, "__qualname__") else type(augment)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def architecture(model: nn.Module) -> dict[str, str]:

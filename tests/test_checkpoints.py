@@ -522,6 +522,11 @@ def test_differences_name_changed_missing_and_extra_settings_with_dots():
     ]
 
 
+def test_differences_say_where_each_value_stands():
+    where = ("in process 0", "in 1")
+    assert differences({"known": {"now": 1}}, {"known": {"now": 2}}, where) == ["known.now: 1 in process 0, 2 in 1"]
+
+
 def test_equal_settings_have_no_differences():
     settings = {"a": 1, "b": {"c": [1, 2], "d": {}}}
     assert differences(settings, {"b": {"d": {}, "c": [1, 2]}, "a": 1.0}) == []

@@ -125,8 +125,10 @@ def test_info_names_devices_and_every_experiment_that_trains(monkeypatch, capsys
 def test_the_probe_measures_a_speed(recipe):
     from normlib import _probe, recipes
 
+    state = torch.get_rng_state()
     speed = _probe.pairs_per_second(recipes.RECIPES[recipe], "cpu", 0.1)
     assert 1 < speed < 1e6
+    assert torch.equal(torch.get_rng_state(), state)  # the reader's own random numbers stay as they were
 
 
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

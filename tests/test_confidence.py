@@ -413,6 +413,16 @@ def test_each_run_is_scored_by_itself():
     assert len(by_class) == 12
 
 
+@pytest.mark.parametrize("by", [None, ["lr", "seed"]])
+def test_a_run_without_a_learning_rate_is_a_run(by):
+    runs = pd.concat([made(seed=seed).assign(seed=seed, lr=lr) for seed in range(2) for lr in (0.1, np.nan)])
+    found = confidence.each_run(runs, confidence.detection, "knn_correct", by=by, scores="norm")
+    assert found["lr"].isna().tolist() == [False, True] * 2
+    groups = confidence.over_seeds(found, "auroc", "lr")
+    assert groups["lr"].isna().tolist() == [False, True]
+    assert groups["seeds"].tolist() == [2, 2]
+
+
 def test_interval_over_seeds_is_students():
     values = np.random.default_rng(0).normal(size=(2, 5))
     frame = pd.DataFrame([{"score": s, "seed": k, "auroc": values[s, k]} for s in (1, 0) for k in range(5)])
@@ -523,6 +533,7 @@ def test_a_constant_cannot_be_compared_or_mapped(name, column, value):
             lambda t: confidence.each_run(t, confidence.detection, "knn_correct"),
             "name those that tell runs apart in by=",
         ),
+        (lambda t: confidence.over_seeds(t.assign(seed=0)[:0], "norm"), "frame must have at least one row, got none"),
         (lambda t: confidence.over_seeds(t.assign(seed=0), "norm"), "one row for each group and 'seed', got several"),
     ],
 )

@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -200,6 +201,20 @@ def test_networks_that_are_not_recorded_are_refused(settings):
         explorables.CutAndScale(records.load("digits-cuts")["steps"], **settings)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, 12.0])
+def test_a_loss_that_cannot_be_drawn_is_refused(value):
+    table = records.load("digits-cuts")["steps"].copy()
+    rows = table.eval("depth == 4 and biases and cut == 1 and step == 0")
+    table.loc[rows, "loss"] = value
+    with pytest.raises(ValueError, match=r"at most 10\.9 for the loss.* got larger ones or NaN; leave out runs"):
+        explorables.CutAndScale(table)
+
+
+def test_one_seed_has_no_interval_to_draw():
+    with pytest.raises(ValueError, match="take two seeds or more"):
+        explorables.CutAndScale(records.load("digits-cuts")["steps"].query("seed == 0"))
+
+
 def test_dial_counts_as_by_hand():
     dial, samples = made("ConfidenceDial"), digit_samples()
     trained = samples.query("seed == 3 and epoch == 200").sort_values("norm")
@@ -220,6 +235,15 @@ def test_dial_says_what_its_table_lacks():
         explorables.ConfidenceDial(samples.iloc[1:], images)
     with pytest.raises(ValueError, match="choose one learning rate"):
         explorables.ConfidenceDial(records.load("digits-simclr")["samples"], images)
+    other = samples.replace({"index": {int(images.indices[3]): 9999}})
+    with pytest.raises(ValueError, match=r"of images with an index in images, got \[9999\] besides"):
+        explorables.ConfidenceDial(other, images)
+    for value in (math.nan, math.inf, -1.0):
+        norm = samples["norm"].where(samples["index"] != images.indices[3].item(), value)
+        with pytest.raises(ValueError, match="norm must be finite, ≥ 0 and not 0 throughout a network"):
+            explorables.ConfidenceDial(samples.assign(norm=norm), images)
+    with pytest.raises(ValueError, match="not 0 throughout a network"):
+        explorables.ConfidenceDial(samples.assign(norm=samples["norm"] * (samples["epoch"] > 0)), images)
     with pytest.raises(traitlets.TraitError, match="network must be below 8"):
         explorables.ConfidenceDial(samples, images, network=8)
 

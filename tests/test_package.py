@@ -31,6 +31,7 @@ ALLOWED = {
     "claims": {"_effects", "_files", "_recorded"},
     "cli": {
         "_checkpoints",
+        "_devices",
         "_files",
         "_launch",
         "_probe",
@@ -123,6 +124,7 @@ ALLOWED = {
     },
     "runs": {
         "_checkpoints",
+        "_devices",
         "_files",
         "_launch",
         "_rows",
@@ -134,12 +136,13 @@ ALLOWED = {
         "tracking",
         "training",
     },
-    "runtime": set(),
+    "runtime": {"_devices"},
     "simulations": {"_mixtures", "_rows", "gradients", "losses"},
     "tracking": {"_row_labels", "_streams", "_taps"},
     "training": {
         "_batches",
         "_checkpoints",
+        "_devices",
         "_files",
         "_global_random",
         "_interrupts",

@@ -165,6 +165,47 @@ def test_share_has_a_sign_and_zero_rows_have_none():
     assert gradients.radial_share(z, grad).tolist() == [1.0, 0.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_share_is_a_cosine_however_small_or_large_a_gradient_is(dtype):
+    z, grad = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    expected = gradients.radial_share(z, grad)
+    for factor in (1e-38, 1e-23, 1e37):
+        torch.testing.assert_close(gradients.radial_share(z, factor * grad), expected, atol=1e-6, rtol=0)
+    assert gradients.radial_share(z, 3 * z).max() <= 1
+
+
+def test_one_layer_may_be_named_by_itself():
+    model, images = network("siglip"), views()
+    one, listed = (gradients.radial_table(model, *images, layers) for layers in ("projector.3", ["projector.3"]))
+    assert one["layer"].tolist() == ["projector.3"]
+    assert one.equals(listed)
+
+
+class Twice(nn.Module):
+    """One layer in two places; the first call's output is scaled before it enters the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.shared = nn.Linear(64, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.shared(2 * self.shared(self.first(x.flatten(1))))
+
+
+def test_of_a_layer_that_is_called_twice_the_last_call_counts():
+    model = Twice().double()
+    table = gradients.radial_table(model, *views(), loss=losses.info_nce)
+    assert table["layer"].tolist() == ["first", "shared"]
+    assert table["sample"].iloc[1] < ZERO  # the embedding, not what enters the second call
+
+
+def test_a_layer_that_gives_no_tensor_is_named():
+    model = nn.Sequential(nn.Flatten(2), nn.LSTM(64, 8)).double()
+    with pytest.raises(TypeError, match="layers must give one tensor each, but 1 gives tuple; name others"):
+        gradients.radial_table(model, *views(), loss=losses.info_nce)
+    assert not model[1]._forward_hooks
+
+
 def test_wrong_input_is_refused():
     model = network("simsiam")
     with pytest.raises(ValueError, match=r"unknown submodules \['projektor'\]; those there are: .*projector"):

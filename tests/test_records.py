@@ -165,6 +165,19 @@ def test_a_run_that_diverges_again_is_identical(tiny, monkeypatch):
     assert table["difference"].tolist() == [0, 0]
 
 
+def test_a_flipped_boolean_is_noticed(tiny, monkeypatch):
+    answers = [True, False, True, True]
+
+    def run(settings, job, folder):
+        return {"samples": pd.DataFrame({"knn_correct": answers, "name": list("abcd")})}
+
+    monkeypatch.setitem(records.EXPERIMENTS, "tiny", dataclasses.replace(records.EXPERIMENTS["tiny"], run=run))
+    records.record("tiny")
+    answers[0] = False
+    (row,) = records.reproduce("tiny").to_dict("records")
+    assert (row["column"], row["recorded"], row["now"], row["identical"]) == ("knn_correct", 0.75, 0.5, False)
+
+
 def test_provenance_has_the_speed_where_epochs_were_timed(tiny, monkeypatch):
     def run(settings, job, folder):
         return {"epochs": pd.DataFrame({"epoch": [0, 1, 2, 3], "pairs_per_second": [math.nan, 1000.0, 1200.4, 900.0]})}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import lightning_fabric
@@ -426,6 +427,24 @@ def test_checkpoint_of_another_augmentation_is_refused(tmp_path):
     words = r"augment: 'TwoViews\(.*rotation=15\.0.*' in the run directory, 'TwoViews\(.*rotation=30\.0"
     with pytest.raises(ValueError, match=words):
         fit(small_model(), data.digits("train"), config, augment=other, **options)
+
+
+def plain_views(images, generator=None):
+    return images / 255, images / 255
+
+
+def mirrored_views(images, generator=None, *, axis=3):
+    return images / 255, (images / 255).flip(axis)
+
+
+def test_checkpoint_of_another_function_is_refused(tmp_path):
+    config = TrainConfig(epochs=1, batch_size=64, warmup_epochs=0, lr=0.1)
+    options = {"checkpoints": tmp_path, "accelerator": "cpu", "progress": False}
+    fit(small_model(), IMAGES, config, augment=partial(mirrored_views, axis=2), **options)
+    fit(small_model(), IMAGES, config, augment=partial(mirrored_views, axis=2), **options)
+    words = r"augment: '[\w.]+\.mirrored_views' in the run directory, '[\w.]+\.plain_views' now"
+    with pytest.raises(ValueError, match=words):
+        fit(small_model(), IMAGES, config, augment=plain_views, **options)
 
 
 def test_checkpoint_with_another_tracker_is_refused(half_done):

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -399,6 +400,34 @@ def test_folder_that_another_run_takes_meanwhile_is_left_to_it(running, words, m
     assert json.loads((folder / "recipe.json").read_text())["train"]["lr"] == SHORT.train.lr
     assert names(folder) == ([runs.LOCK] if running else []) + ["recipe.json"]
     others.release()
+
+
+@pytest.mark.parametrize(("speed", "takes"), [(86, "0.26"), (0.0187, "1200")])
+def test_a_budget_below_one_epoch_is_refused_with_what_that_takes(speed, takes, monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "pairs_per_second", lambda *arguments: speed)
+    with pytest.raises(ValueError, match=rf"one epoch takes {takes} minutes here, more than minutes = 0\.2; use a GPU"):
+        runs.within(SHORT, 0.2, tmp_path / "new", accelerator="cpu")
+
+
+def test_tables_are_written_while_the_folder_is_held(monkeypatch, tmp_path):
+    replace, held = runs.replace_file, {}
+
+    def seen(path, write):
+        held[path.name] = (path.parent / runs.LOCK).exists()
+        replace(path, write)
+
+    monkeypatch.setattr(runs, "replace_file", seen)
+    train(tmp_path / "run", changed(SHORT, {"epochs": 1, "warmup_epochs": 0}), knn=False)
+    assert held == dict.fromkeys([*TABLES, "recipe.json"], True)
+    assert runs.LOCK not in names(tmp_path / "run")
+
+
+def test_windows_keeps_the_lock_file_and_the_folder_can_be_trained_in_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "os", SimpleNamespace(name="nt"))
+    recipe = changed(SHORT, {"epochs": 1, "warmup_epochs": 0})
+    first = train(tmp_path, recipe, knn=False)
+    assert runs.LOCK in names(tmp_path)
+    assert same_weights(train(tmp_path, recipe, knn=False).model, first.model)
 
 
 def test_two_processes_do_not_train_in_one_folder(finished, tmp_path):

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -69,6 +70,29 @@ def test_refresh_replaces_the_folder_and_records_checksums(tmp_path, monkeypatch
     vendor.refresh(folder)
     assert vendor.differences(folder) == []
     assert (folder / "p" / "b").read_text() == "text"
+    assert [path.name for path in tmp_path.iterdir()] == ["vendor"]
+
+
+@pytest.mark.parametrize("moves", [1, 2])
+def test_a_refresh_that_is_cut_off_between_its_two_moves_leaves_the_folder(tmp_path, monkeypatch, moves):
+    """After the first move, and in place of the second."""
+    folder = manifest(tmp_path / "vendor")
+    before = (folder / vendor.MANIFEST).read_text()
+    replace, made = os.replace, []
+
+    def move(source, target):
+        made.append(target)
+        cut_off = len(made) == moves
+        if not cut_off or moves == 1:
+            replace(source, target)
+        if cut_off:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(vendor, "pack", lambda wanted, scratch: archive(a="text"))
+    monkeypatch.setattr(os, "replace", move)
+    with pytest.raises(KeyboardInterrupt):
+        vendor.refresh(folder)
+    assert (folder / vendor.MANIFEST).read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["vendor"]
 
 

@@ -31,6 +31,7 @@ from typing import NamedTuple
 import repository
 from page_faults import page_faults
 from repository import ROOT
+from whole_file import write_whole
 
 PYTHON = "3.13"  # Colab's
 REQUIREMENTS = ROOT / "tools" / "colab-requirements.txt"
@@ -192,7 +193,7 @@ def write_record(base: Path, results: dict[str, Result]) -> None:
         "packages": {name: found[name] for name in pinned},
         "notebooks": {name: result._asdict() for name, result in results.items()},
     }
-    repository.write_whole(RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_whole(RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def _code_cells(notebook: Path) -> list[dict]:

@@ -7,11 +7,9 @@ In the joined page every link between pages leads to a place within it, so that 
 """
 
 import argparse
-import os
 import posixpath
 import re
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +23,11 @@ import yaml
 from bs4 import BeautifulSoup, Tag
 
 import chromium
+from whole_file import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 JOINED, PDF = "print.html", "embedding-norms.pdf"  # both in the site's folder
+READABLE = 0o644  # by whatever serves the site
 # Of use on a screen only: links to oneself and to source files, prompts to fold code, the cell that prepares Colab.
 CHROME = (
     "a.headerlink, a:has(.viewcode-link), details.hide > summary, .cell.tag_setup, .toctree-wrapper, button, script"
@@ -255,7 +255,7 @@ def join(root: Path) -> Path:
     parts = read_parts(root)
     pages = read_pages(root / "_build" / "html", [name for part in parts for name in part.names])
     page = root / "_build" / "html" / JOINED
-    write(page, joined(read_book(root), parts, pages).encode())
+    write_whole(page, joined(read_book(root), parts, pages), READABLE)
     return page
 
 
@@ -303,7 +303,7 @@ def offer(root: Path) -> None:
         text = page.read_text(encoding="utf-8")
         offering = TO_JOINED.sub(rf'\1 (<a href="\2{PDF}">PDF</a>)', text)
         if offering != text:
-            write(page, offering.encode())
+            write_whole(page, offering, READABLE)
 
 
 def print_pdf(root: Path) -> Path:
@@ -321,21 +321,9 @@ def print_pdf(root: Path) -> Path:
     except Error as error:
         raise RuntimeError(f"{executable} failed: {error.message.splitlines()[0]}") from error
     pdf = page.with_name(PDF)
-    write(pdf, content)
+    write_whole(pdf, content, READABLE)
     offer(root)
     return pdf
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

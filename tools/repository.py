@@ -16,15 +16,14 @@ edition of its own.
 
 import argparse
 import json
-import os
 import re
-import shutil
 import sys
-import tempfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+from whole_file import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP_TAG = "setup"  # marks the set-up cell in a notebook
@@ -238,19 +237,6 @@ def write(planned: dict[Path, str]) -> list[Path]:
     for path in changed:
         write_whole(path, planned[path])
     return changed
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        if path.exists():
-            shutil.copymode(path, temporary)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> str:

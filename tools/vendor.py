@@ -129,11 +129,12 @@ def refresh(folder: Path) -> None:
             fetch(package, Path(scratch), fresh)
         text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
         (fresh / MANIFEST).write_text(text, encoding="utf-8")
-        os.replace(folder, old)
         try:
+            os.replace(folder, old)
             os.replace(fresh, folder)
         except BaseException:
-            os.replace(old, folder)
+            if old.exists() and not folder.exists():
+                os.replace(old, folder)
             raise
 
 

@@ -36,7 +36,8 @@ class ConfidenceDial(Explorable):
 
     Raises:
         TypeError: ``samples`` is no DataFrame, or ``images`` no image set.
-        ValueError: A column is missing, images without a row in each network and epoch, or other epochs.
+        ValueError: A column is missing, images without a row in each network and epoch, other epochs, or norms that
+            are not finite, below 0, or all 0.
         traitlets.TraitError: A threshold or a network out of its range.
 
     >>> from normlib import data, records
@@ -68,10 +69,15 @@ class ConfidenceDial(Explorable):
                 f"2 epochs, got {len(wide)} rows; choose one learning rate with query()"
             )
         indices = images.indices.tolist()
+        if not samples["index"].isin(indices).all():
+            others = sorted(set(samples["index"]) - set(indices))
+            raise ValueError(f"samples must be of images with an index in images, got {others[:5]} besides")
         self._networks = []
         for seed in seeds:
             before, after = (wide.loc[seed, epoch].loc[indices] for epoch in epochs)
             self._networks.append(np.stack([after["norm"], before["norm"], after["correct"]]).astype(float))
+        if not all(_has_norms(table[:2]) for table in self._networks):
+            raise ValueError("norm must be finite, ≥ 0 and not 0 throughout a network; leave out runs that diverged")
         scales = [table[:2].max(axis=1).tolist() for table in self._networks]
         packed = b"".join(_packed(table) for table in self._networks)
         super().__init__(
@@ -126,6 +132,10 @@ def _accuracy_of_longest(norms: np.ndarray, correct: np.ndarray) -> np.ndarray:
     """By the number of the shortest that are dropped, from none to all but one."""
     from_longest = correct[np.argsort(norms, kind="stable")][::-1]
     return (from_longest.cumsum() / np.arange(1, len(correct) + 1))[::-1]
+
+
+def _has_norms(norms: np.ndarray) -> bool:
+    return bool(np.isfinite(norms).all() and (norms >= 0).all() and (norms.max(axis=1) > 0).all())
 
 
 def _packed(network: np.ndarray) -> bytes:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NETWORK = ["depth", "biases", "batch_norm"]
 SCALE = 3000  # of the numbers that are kept as integers of two bytes
+LARGEST = np.iinfo("<i2").max / SCALE
 
 
 class CutAndScale(Explorable):
@@ -33,7 +34,8 @@ class CutAndScale(Explorable):
 
     Raises:
         TypeError: ``table`` is no DataFrame.
-        ValueError: ``table`` is empty, lacks a column, or holds no cut.
+        ValueError: ``table`` is empty, lacks a column, holds no cut, one seed only, or numbers that are too large to
+            draw or not finite, as those of a run that diverged.
         traitlets.TraitError: A network or a cut that is not in the table.
 
     >>> from normlib import records
@@ -58,6 +60,11 @@ class CutAndScale(Explorable):
         kept = {f"{name}s": sorted(table[name].unique().tolist()) for name in ("depth", "cut", "step")}
         lr = float(table.loc[table["cut"] != 1, "lr"].iloc[0])  # only uncut networks have other ones
         self._curves = summary(table, kept["cuts"], lr)
+        if not (np.abs(self._curves) <= LARGEST).all():  # nor is NaN
+            raise ValueError(
+                f"table must give means and intervals of at most {LARGEST:.1f} for the loss, log10 of the norm and of "
+                "the spread, got larger ones or NaN; leave out runs that diverged, and take two seeds or more"
+            )
         packed = np.rint(SCALE * self._curves).astype("<i2").tobytes()
         super().__init__(record=kept | {"lr": lr, "scale": SCALE}, curves=b64encode(packed).decode(), **shown)
 

@@ -85,7 +85,7 @@ class Sphere(Explorable):
         return f"Sphere({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def still(self) -> Figure:
-        """The embeddings of one film before training, and as they stand."""
+        """The embeddings of one film before training, and as they stand; at frame 0, and after training."""
         from matplotlib.figure import Figure
 
         frames = self._frames[self.film]

@@ -156,6 +156,16 @@ def test_each_day_costs_its_share_and_the_last_one_all(days, lost):
     assert Policy("A1", late=Late(lost_per_day=0.1, days=3)).lost(days, 20) == pytest.approx(lost)
 
 
+def test_two_rows_for_one_student_are_named(tmp_path):
+    times = "student_id,submitted\ns02,2026-11-20T23:00:00Z\ns01,2026-11-20T23:00:00Z\ns02,2026-11-21T23:00:00Z\n"
+    with pytest.raises(ClassError, match=r"student_id are there twice: \['s02'\]"):
+        read_times(file(tmp_path, "t.csv", times), CLASS)
+    marks = "student_id,question,points\ns02,q3,1\ns02,q4,1\n"
+    assert len(read_rubric(file(tmp_path, "r.csv", marks), CLASS, {"q3": 4, "q4": 4})["s02"]) == 2
+    with pytest.raises(ClassError, match=r"student_id and question are there twice: \['s02 q3'\]"):
+        read_rubric(file(tmp_path, "r.csv", marks + "s02,q3,4\n"), CLASS, {"q3": 4, "q4": 4})
+
+
 def test_a_policy_is_read(tmp_path):
     file(tmp_path, "times.csv", "student_id,submitted\n")
     path = file(
@@ -180,7 +190,7 @@ def test_a_policy_is_read(tmp_path):
         ('assignment = "A1"\n[extensions]\ns1 = 2026-11-20', "s1 is 2026-11-20, expected a time"),
         ('assignment = "A1"\n[late]\nper_day = 1', r"\[late\] has \['per_day'\]"),
         ('assignment = "A1"\n[late]\nlost_per_day = "10 %"', "lost_per_day is '10 %', expected float"),
-        ('assignment = "A1"\n[limits]\nprocesses = -1', "processes is -1, expected no less than 0"),
+        ('assignment = "A1"\n[limits]\nprocesses = -1', "processes is -1, expected 0 to 1,000,000,000"),
         ('assignment = "A1"\nrubric = "none.csv"', "rubric is 'none.csv', but .* is no file"),
         ("assignment = ", "policy.toml: "),
     ],

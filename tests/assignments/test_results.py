@@ -40,6 +40,11 @@ def test_points_are_those_of_passed_tests_and_of_the_rubric():
     assert (result.total, result.most, result.unmarked) == (3.5, 7, [])
 
 
+def test_no_question_gives_more_points_than_it_has():
+    often = Outcome("ok", results=[a_test(passed=True, points=2)] * 5, claimed_id="'s01'")
+    assert settled(often).scores["q1"].points == 3
+
+
 def test_a_question_that_nobody_has_marked_is_named():
     assert (settled().total, settled().unmarked) == (1, ["q3"])
     assert settled(MISSING).unmarked == []

@@ -15,6 +15,7 @@ from grading.batch import grade
 from grading.bundles import AssignmentError, make_bundle
 from grading.isolation import RefusedError
 from grading.proof import prove
+from grading.reports import UNFINISHED
 from grading.sample_class import make_sample_class
 from grading.sandbox import ROOT
 
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             print(f"Graded: {folder}. Read summary.md first.")
     except KeyboardInterrupt:
-        print("Interrupted. What had been graded is in the folder whose name ends in -unfinished.", file=sys.stderr)
+        print(f"Interrupted. What had been graded is in the folder whose name ends in {UNFINISHED}.", file=sys.stderr)
         return 130
     except (AssignmentError, RefusedError, ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -16,12 +16,12 @@ from grading.bundles import Bundle, find_bundle, read_bundle
 from grading.isolation import find_isolation
 from grading.policy import Policy, read_policy
 from grading.results import MISSING, Result, as_record, settle, unopened
-from grading.roster import Mark, Student, pseudonym_key, read_roster, read_rubric, read_times
+from grading.roster import Mark, Student, check_known, pseudonym_key, read_roster, read_rubric, read_times
 from grading.sandbox import ROOT, Job, Outcome, Sandbox
 from grading.submissions import Matched, match, read_submissions
+from whole_file import write_whole
 
 LOG = logging.getLogger("grading")
-UNFINISHED = "-unfinished"
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def read_class(submissions: Path, roster: Path, policy_file: Path, built: Path, 
     """
     policy = read_policy(policy_file)
     bundle, students = read_bundle(find_bundle(built, policy.assignment)), read_roster(roster, key)
+    check_known(f"{policy_file}, [extensions]", policy.extensions, students)
     manual = {name: question.points for name, question in bundle.questions.items() if question.manual}
     return Class(
         bundle,
@@ -105,7 +106,7 @@ def grade(submissions: Path, roster: Path, policy_file: Path, built: Path, grade
     results.sort(key=lambda result: result.student.student_id)
     unmatched = [os.fspath(each.path.relative_to(submissions)) for each in found.unmatched]
     reports.write_all(folder, bundle, results, isolation.sentences(), unmatched, before)
-    return folder.rename(folder.with_name(folder.name.removesuffix(UNFINISHED)))
+    return folder.rename(folder.with_name(folder.name.removesuffix(reports.UNFINISHED)))
 
 
 def _results(the_class: Class, sandbox: Sandbox, folder: Path) -> Iterator[Result]:
@@ -126,8 +127,8 @@ def _results(the_class: Class, sandbox: Sandbox, folder: Path) -> Iterator[Resul
             slots.put(slot)
         found = the_class.result(student, outcome)
         if outcome.executed:
-            reports.write(folder / "executed" / f"{student.pseudonym}.ipynb", outcome.executed)
-        reports.write(folder / "results" / f"{student.pseudonym}.json", json.dumps(as_record(found), indent=1))
+            write_whole(folder / "executed" / f"{student.pseudonym}.ipynb", outcome.executed)
+        write_whole(folder / "results" / f"{student.pseudonym}.json", json.dumps(as_record(found), indent=1))
         return found
 
     with ThreadPoolExecutor(workers) as pool:
@@ -157,7 +158,7 @@ def _new_folder(parent: Path) -> Path:
     parent.chmod(0o700)
     if (parent / stamp).exists():
         raise FileExistsError(f"{parent / stamp} is there already: grade again in a second")
-    folder = parent / f"{stamp}{UNFINISHED}"
+    folder = parent / f"{stamp}{reports.UNFINISHED}"
     folder.mkdir()
     for name in ("results", "reports", "executed"):
         (folder / name).mkdir()

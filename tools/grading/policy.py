@@ -92,7 +92,7 @@ def read_policy(path: Path) -> Policy:
             raise PolicyError(f"assignment is {policy.assignment!r}, expected a word such as A1")
         if not isinstance(policy.extensions, Mapping):
             raise PolicyError(f"extensions is {policy.extensions!r}, expected a table of deadlines by student id")
-        for whose, time in {"due": policy.due, **policy.extensions}.items():
+        for whose, time in [("due", policy.due), *policy.extensions.items()]:
             if time is not None and (not isinstance(time, datetime) or time.tzinfo is None):
                 raise PolicyError(
                     f"{whose} is {time}, expected a time with its offset, such as 2026-11-20T23:59:00+01:00"

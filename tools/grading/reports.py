@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import os
 import statistics
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -13,21 +11,12 @@ import jinja2
 
 from grading.bundles import Bundle
 from grading.results import MEANING, Result
+from whole_file import write_whole
 
+UNFINISHED = "-unfinished"  # ends the name of a folder that is being written, or was given up
 TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
     (Path(__file__).parent / "report.html.jinja").read_text(encoding="utf-8")
 )
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all, for its owner alone."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def write_all(
@@ -35,11 +24,11 @@ def write_all(
 ) -> None:
     """Write everything that is read by people; `before` is the folder of the last time."""
     for result in results:
-        write(folder / "reports" / f"{result.student.pseudonym}.html", report(bundle.name, result))
-    write(folder / "grades.csv", grades(results))
-    write(folder / "summary.md", summary(bundle, results, isolation, unmatched))
+        write_whole(folder / "reports" / f"{result.student.pseudonym}.html", report(bundle.name, result))
+    write_whole(folder / "grades.csv", grades(results))
+    write_whole(folder / "summary.md", summary(bundle, results, isolation, unmatched))
     if before is not None:
-        write(folder / "changes.md", changes(folder, before, {each.student.pseudonym for each in results}))
+        write_whole(folder / "changes.md", changes(folder, before, {each.student.pseudonym for each in results}))
 
 
 def report(assignment: str, result: Result) -> str:
@@ -107,7 +96,7 @@ def latest(folder: Path) -> Path | None:
         ValueError: A record in it is damaged, so that changes since then could not be told.
     """
     finished = [
-        path for path in folder.glob("20*") if (path / "grades.csv").is_file() and "unfinished" not in path.name
+        path for path in folder.glob("20*") if (path / "grades.csv").is_file() and not path.name.endswith(UNFINISHED)
     ]
     last = max(finished, default=None)
     if last is not None:

@@ -47,8 +47,6 @@ class Result:
         detail: What exactly.
         notes: For whoever looks at the result.
         scores: Points by question.
-        tests: A dictionary for each test that ran.
-        errors: Of the notebook's cells.
         days_late: Days begun; None: late by the platform's mark, by how much is not known.
         lost: Points lost for that.
         outcome: How the run went.
@@ -120,7 +118,7 @@ def settle(
             scores[name] = Score(mark.points if mark else None, question.points, mark.comment if mark else "")
         else:
             passed = [test["points"] for test in outcome.results if test["question"] == name and test["passed"]]
-            scores[name] = Score(sum(passed), question.points)
+            scores[name] = Score(min(question.points, sum(passed)), question.points)
     notes = _notes(student, outcome, days_late, set_aside)
     lost = policy.lost(days_late or 0, bundle.points) if status != "missing" else 0.0
     return Result(student, status, detail, notes, scores, days_late, lost, outcome)

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,8 +79,22 @@ def pseudonym_key(folder: Path) -> bytes:
     return key
 
 
+def check_known(where: str, ids: Iterable[str], students: Iterable[Student]) -> None:
+    """Refuse ids of students who are not on the roster.
+
+    Raises:
+        ClassError: There are some; they are named, and where they stand.
+    """
+    if unknown := sorted(set(ids) - {student.student_id for student in students}):
+        raise ClassError(f"{where}: {unknown} are not on the roster")
+
+
 def read_times(path: Path, students: Iterable[Student]) -> dict[str, datetime]:
-    """When each student handed in, from a CSV file with the columns student_id and submitted (with offset)."""
+    """When each student handed in, from a CSV file with the columns student_id and submitted (with offset).
+
+    Raises:
+        ClassError: A column is missing, a student is not on the roster or there twice, a time is none.
+    """
 
     def time(row: Mapping[str, str]) -> datetime:
         given = datetime.fromisoformat(row["submitted"])
@@ -88,7 +103,8 @@ def read_times(path: Path, students: Iterable[Student]) -> dict[str, datetime]:
         return given
 
     rows = _rows(path, ["student_id", "submitted"])
-    return {row["student_id"]: _value(path, row, time) for row in _known(path, rows, students)}
+    _check_rows(path, rows, students, ["student_id"])
+    return {row["student_id"]: _value(path, row, time) for row in rows}
 
 
 def read_rubric(path: Path, students: Iterable[Student], most: Mapping[str, float]) -> dict[str, dict[str, Mark]]:
@@ -96,6 +112,10 @@ def read_rubric(path: Path, students: Iterable[Student], most: Mapping[str, floa
 
     Args:
         most: The points of each question that a person marks.
+
+    Raises:
+        ClassError: A column is missing, a student is not on the roster, a question of a student is there twice or is
+            none that a person marks, or points are none or too many.
     """
 
     def mark(row: Mapping[str, str]) -> Mark:
@@ -104,8 +124,10 @@ def read_rubric(path: Path, students: Iterable[Student], most: Mapping[str, floa
             raise ValueError(f"expected one of {dict(most)}, with at most these points")
         return Mark(points, row.get("comment", ""))
 
+    rows = _rows(path, ["student_id", "question", "points"])
+    _check_rows(path, rows, students, ["student_id", "question"])
     marks: dict[str, dict[str, Mark]] = {}
-    for row in _known(path, _rows(path, ["student_id", "question", "points"]), students):
+    for row in rows:
         marks.setdefault(row["student_id"], {})[row["question"]] = _value(path, row, mark)
     return marks
 
@@ -123,11 +145,12 @@ def _rows(path: Path, needed: list[str]) -> list[dict[str, str]]:
     return [{name: (value or "").strip() for name, value in row.items() if isinstance(name, str)} for row in rows]
 
 
-def _known(path: Path, rows: list[dict[str, str]], students: Iterable[Student]) -> list[dict[str, str]]:
-    ids = {student.student_id for student in students}
-    if unknown := sorted({row["student_id"] for row in rows} - ids):
-        raise ClassError(f"{path}: {unknown} are not on the roster")
-    return rows
+def _check_rows(path: Path, rows: list[dict[str, str]], students: Iterable[Student], key: list[str]) -> None:
+    """Refuse rows of students who are not on the roster, and two rows with the same key."""
+    check_known(str(path), {row["student_id"] for row in rows}, students)
+    counts = Counter(" ".join(row[name] for name in key) for row in rows)
+    if twice := [each for each, count in counts.items() if count > 1]:
+        raise ClassError(f"{path}: {' and '.join(key)} are there twice: {twice}")
 
 
 def _value(path: Path, row: dict[str, str], read: Callable[[Mapping[str, str]], Any]) -> Any:
