@@ -85,7 +85,9 @@ class Checkpoints:
             What was saved, or None if there is no checkpoint.
 
         Raises:
-            ValueError: All checkpoints are damaged, or one holds code, which is not run.
+            ValueError: All checkpoints are damaged, or one is whole and cannot be loaded, or holds code, which is not
+                run.
+            MemoryError: There is not enough memory for it.
         """
         damaged = []
         for step in reversed(self.steps()):
@@ -178,5 +180,7 @@ def _read(path: Path) -> dict:
             f"{path} holds more than tensors and plain values, and to read it could run code, so it was not read; "
             "no checkpoint of a run is like that: move it away"
         ) from error
-    except UNREADABLE as error:
-        raise _DamagedError(f"{path}: what it holds is no checkpoint") from error
+    except MemoryError:
+        raise
+    except UNREADABLE as error:  # nothing is damaged, so an earlier checkpoint is no way out
+        raise ValueError(f"{path} is as it was written, but cannot be loaded: {error}") from error

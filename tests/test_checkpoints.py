@@ -154,6 +154,16 @@ def test_checkpoint_that_cannot_be_read_gives_way_to_the_one_before(checkpoints)
         assert_is(checkpoints.load(), 2)
 
 
+@pytest.mark.parametrize(("raised", "told"), [(MemoryError("too large"), MemoryError), (RuntimeError("x"), ValueError)])
+def test_a_whole_checkpoint_that_cannot_be_loaded_does_not_give_way(checkpoints, monkeypatch, raised, told):
+    def load(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(told, match=r"too large|step-00000002\.pt is as it was written, but cannot be loaded: x"):
+        checkpoints.load()
+
+
 def test_torch_reads_a_checkpoint_without_this_library(checkpoints):
     assert_is(torch.load(checkpoints.folder / "step-00000002.pt"), 2)
 
