@@ -2,7 +2,8 @@
 
 from collections import OrderedDict
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from normlib._arguments import check_count, check_number, check_type
 from normlib._global_random import seeded
@@ -49,11 +50,11 @@ class SimCLR(nn.Module):
         self.projector = projector
         self.grad_scale = grad_scale_layer(grad_scale)
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: torch.Tensor) -> torch.Tensor:
         """Backbone output ``h``, shape ``(N, F)``."""
         return self.backbone(x)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Embeddings ``z``, shape ``(N, D)``, not normalised."""
         return self.grad_scale(self.projector(self.features(x)))
 
