@@ -383,6 +383,28 @@ def test_command_reproduces_one_claim(capsys, monkeypatch, tmp_path):
     assert [path.name for path in (tmp_path / "reproduced" / "laws").iterdir()] == ["measurement-gradients"]
 
 
+def test_parts_of_a_claim_share_out_the_runs_of_all_its_records(capsys, monkeypatch):
+    jobs = {"a": [{"seed": 0}], "b": [{"seed": 0}, {"seed": 1}]}
+    asked = []
+
+    def reproduce(name, *, jobs):
+        asked.append((name, jobs))
+        return pd.DataFrame({"table": ["t"], "column": ["c"], "identical": [True], "difference": [0.0]})
+
+    monkeypatch.setattr(claims, "jobs", lambda claim: jobs)
+    monkeypatch.setattr(records, "reproduce", reproduce)
+    monkeypatch.setattr(claims, "judge", lambda claim, *, results: claims.Verdict(claim))
+    for part in ("1/2", "2/2", "3/3"):
+        assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--part", part]) == 0
+    assert asked == [
+        *(("a", [{"seed": 0}]), ("b", [{"seed": 1}])),
+        ("b", [{"seed": 0}]),
+        ("b", [{"seed": 1}]),
+    ]
+    assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--part", "4/4"]) == 2
+    assert "part 4/4 has no runs" in capsys.readouterr().err
+
+
 def test_command_names_the_claims_there_are(capsys):
     assert cli.main(["reproduce", "--claim", "perpetual motion"]) == 2
     assert "--claim must be one of orthogonal-gradient, " in capsys.readouterr().err
