@@ -107,6 +107,16 @@ class Checkpoints:
             )
         return None
 
+    def newest(self) -> int | None:
+        """Step of the newest checkpoint that is whole, the one that :meth:`load` reads; None if there is none."""
+        for step in reversed(self.steps()):
+            try:
+                _content(self._path(step))
+            except _DamagedError:
+                continue
+            return step
+        return None
+
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}.pt"
 
@@ -165,7 +175,7 @@ def _serialized(state: dict) -> memoryview:
     return buffer.getbuffer()
 
 
-def _read(path: Path) -> dict:
+def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -173,6 +183,11 @@ def _read(path: Path) -> dict:
     content, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:
         raise _DamagedError(f"{path}: its checksum is wrong")
+    return content
+
+
+def _read(path: Path) -> dict:
+    content = _content(path)
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

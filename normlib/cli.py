@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--accelerator", default="auto", help="auto (default), cpu, cuda or mps")
     train.add_argument("--tensorboard", action="store_true", help="also write event files for TensorBoard")
 
-    evaluate = verb("evaluate", _evaluate, "score the newest checkpoint of a run directory")
+    evaluate = verb("evaluate", _evaluate, "score the newest whole checkpoint of a run directory")
     evaluate.add_argument("run", type=Path, help="run directory")
     evaluate.add_argument("--accelerator", default="auto", help="auto (default), cpu, cuda or mps")
 
@@ -163,7 +163,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     path = options.run / "samples.parquet"
     replace_file(path, lambda temporary: table.to_parquet(temporary, index=False, compression="zstd"))
     steps = recipe.train.epochs * (len(bank) // recipe.train.batch_size)
-    print(f"checkpoint of step {Checkpoints(options.run / 'checkpoints').steps()[-1]} of {steps}")
+    print(f"checkpoint of step {Checkpoints(options.run / 'checkpoints').newest()} of {steps}")
     scores = {"knn_correct": "mean", "probe_correct": "mean", "norm_projector": "median"}
     summary = table.groupby("split").agg(
         images=("index", "size"), **{name: (name, how) for name, how in scores.items()}

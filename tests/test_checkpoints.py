@@ -112,6 +112,14 @@ def test_flipped_bit_that_torch_reads_is_found(checkpoints):
         assert_is(checkpoints.load(), 1)
 
 
+def test_the_newest_is_the_one_that_is_loaded(checkpoints):
+    assert checkpoints.newest() == 2
+    damage(checkpoints.folder / "step-00000002.pt")
+    assert checkpoints.newest() == 1
+    damage(checkpoints.folder / "step-00000001.pt")
+    assert checkpoints.newest() is None
+
+
 @pytest.mark.parametrize("length", [0, 1, 1000, 20_000, -1])
 def test_truncated_checkpoint_gives_way_to_the_one_before(checkpoints, length):
     newest = checkpoints.folder / "step-00000002.pt"
