@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +20,7 @@ Scores = str | Iterable[str] | Mapping[str, int] | None
 
 RANK_CORRELATIONS = {"spearman": _rank_correlation.spearman, "kendall": _rank_correlation.kendall}
 COMPARED = {"auroc": _ranked_outcomes.auroc, "aurc": _ranked_outcomes.aurc}
+MOST_LOST = 0.1  # of the resamples, before a warning
 
 
 def detection(table: pd.DataFrame, outcome: str | ArrayLike, scores: Scores = None) -> pd.DataFrame:
@@ -131,7 +133,8 @@ def compare(
     """Difference between one score and others on the same samples, with 95 % intervals of a paired bootstrap.
 
     Each resample draws the samples anew, and all scores see the same draws. What makes a sample hard for all of them
-    cancels, so the interval of a difference is much narrower than the two intervals suggest.
+    cancels, so the interval of a difference is much narrower than the two intervals suggest. A resample in which the
+    outcome is all true or all false has no AUROC, and is left out.
 
     Args:
         table: One row for each sample of one run.
@@ -149,6 +152,9 @@ def compare(
     Raises:
         ValueError: As :func:`detection`; or a score is constant, the outcome all true or all false, ``score`` is the
             only one, ``statistic`` is unknown, or ``resamples`` is below 100.
+
+    Warns:
+        More than one resample in ten is left out: the rarer outcome is too rare for the interval to be trusted.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame({"norm": [5, 4, 3, 2, 1], "knn_margin": [1, 5, 2, 4, 3], "good": [1, 1, 1, 0, 0]})
@@ -178,7 +184,14 @@ def compare(
         resamples,
         np.random.default_rng(seed),
     )
-    low, high = _resampling.interval(drawn[:, :1] - drawn[:, 1:])
+    lost = np.isnan(drawn).any(axis=1)
+    if lost.mean() > MOST_LOST:
+        warnings.warn(
+            f"{lost.sum()} of {resamples} resamples are left out, since the outcome is the same for all their samples; "
+            "it is too rare for the interval to be trusted",
+            stacklevel=2,
+        )
+    low, high = _resampling.interval((drawn[:, :1] - drawn[:, 1:])[~lost])
     result = pd.DataFrame({"score": score, "against": columns.columns[1:], "statistic": statistic, "value": found[0]})
     return result.assign(other=found[1:], difference=result["value"] - found[1:], low=low, high=high)
 

@@ -85,7 +85,9 @@ class Checkpoints:
             What was saved, or None if there is no checkpoint.
 
         Raises:
-            ValueError: All checkpoints are damaged, or one holds code, which is not run.
+            ValueError: All checkpoints are damaged, or one is whole and cannot be loaded, or holds code, which is not
+                run.
+            MemoryError: There is not enough memory for it.
         """
         damaged = []
         for step in reversed(self.steps()):
@@ -103,6 +105,16 @@ class Checkpoints:
             raise ValueError(
                 f"no checkpoint can be read; restore one, or move them away to start from the beginning:\n  {lines}"
             )
+        return None
+
+    def newest(self) -> int | None:
+        """Step of the newest checkpoint that is whole, the one that :meth:`load` reads; None if there is none."""
+        for step in reversed(self.steps()):
+            try:
+                _content(self._path(step))
+            except _DamagedError:
+                continue
+            return step
         return None
 
     def _path(self, step: int) -> Path:
@@ -166,7 +178,7 @@ def _serialized(state: dict) -> memoryview:
     return buffer.getbuffer()
 
 
-def _read(path: Path) -> dict:
+def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -174,6 +186,11 @@ def _read(path: Path) -> dict:
     content, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:
         raise _DamagedError(f"{path}: its checksum is wrong")
+    return content
+
+
+def _read(path: Path) -> dict:
+    content = _content(path)
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -181,5 +198,7 @@ def _read(path: Path) -> dict:
             f"{path} holds more than tensors and plain values, and to read it could run code, so it was not read; "
             "no checkpoint of a run is like that: move it away"
         ) from error
-    except UNREADABLE as error:
-        raise _DamagedError(f"{path}: what it holds is no checkpoint") from error
+    except MemoryError:
+        raise
+    except UNREADABLE as error:  # nothing is damaged, so an earlier checkpoint is no way out
+        raise ValueError(f"{path} is as it was written, but cannot be loaded: {error}") from error

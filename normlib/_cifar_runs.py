@@ -165,8 +165,8 @@ def best_rate(name: str, condition: str) -> float:
     last = epochs[(epochs["epoch"] == settings["change"]["epochs"]) & ~epochs["diverged"]]
     if last.empty:
         raise ValueError(f"all runs of {condition!r} in {name} diverged; search lower learning rates")
-    means = last.groupby("lr")[["loss", "knn"] if "choose_by" in settings else ["loss"]].mean()
-    best = float(means["knn"].idxmax() if "choose_by" in settings else means["loss"].idxmin())
+    by_rate = last.groupby("lr")
+    best = float(by_rate["knn"].mean().idxmax() if "choose_by" in settings else by_rate["loss"].mean().idxmin())
     tried = {job["lr"] for job in wanted}
     if best in (min(tried), max(tried)):
         warnings.warn(f"{name} does not bracket the best rate of {condition!r}, {best}: search further", stacklevel=2)

@@ -22,7 +22,7 @@ def collapse(z: Tensor, *, least_spread: float = 0.05, least_rank: float = 2.0) 
     """Whether the directions of embeddings of *different* inputs have collapsed, to a point or to a line.
 
     - ``spread`` is ``1 - ‖mean u‖²``, the mean of ``1 - cos φ`` over all ordered pairs: 0 where all directions agree, 1
-      where they cancel.
+      where they cancel. Zero rows have no direction and do not count; if all rows are zero, spread and rank are 0.
     - ``rank`` is the effective rank of the directions less their mean: ``exp`` of the entropy of the normalised
       squared singular values, from 1 for a line to D for equal variance everywhere.
 
@@ -53,7 +53,9 @@ def collapse(z: Tensor, *, least_spread: float = 0.05, least_rank: float = 2.0) 
         )
     check_number("least_spread", least_spread, at_least=0)
     check_number("least_rank", least_rank, at_least=0)
-    u = directions_and_inverse_norms(z)[0]
+    u = directions_and_inverse_norms(z[z.any(dim=1)])[0]
+    if len(u) == 0:
+        return Collapse("complete", 0.0, 0.0)
     mean = u.mean(dim=0)
     spread = 1 - mean.square().sum().item()
     weights = torch.linalg.svdvals(u - mean).square()

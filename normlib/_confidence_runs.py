@@ -87,7 +87,9 @@ def rare_work(settings: dict[str, Any]) -> tuple[str, int, int]:
 
 
 def class_order(seed: int, classes: int) -> list[int]:
-    """Classes from the commonest to the rarest: among ``classes`` seeds in a row, each class has each rank once.
+    """Classes from the commonest to the rarest.
+
+    Of the seeds from any multiple of ``classes`` to the next, each class has each rank once.
 
     >>> [class_order(seed, 3) for seed in range(3)]
     [[2, 0, 1], [0, 1, 2], [1, 2, 0]]

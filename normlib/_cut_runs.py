@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from normlib import augment, data, losses
 from normlib._digits_runs import run_each
+from normlib._global_random import seeded
 from normlib._recorded import Job, Tables
 from normlib.interventions import cut_initialization
 
@@ -44,8 +45,7 @@ def perceptron(depth: int, *, biases: bool, batch_norm: bool, seed: int) -> nn.S
     torch.Size([2, 64])
     """
     layers: list[nn.Module] = [nn.Flatten()]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         for _ in range(depth):
             layers += [nn.Linear(PIXELS, PIXELS), nn.BatchNorm1d(PIXELS), nn.ReLU()]
     model = nn.Sequential(*(layer for layer in layers[:-2] if batch_norm or not isinstance(layer, nn.BatchNorm1d)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normlib import _recorded
+from normlib import _ranked_outcomes, _recorded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,8 @@ KINDS = {  # of the values that a part may have in the ledger
     "interval": list,
     "positive": str | dict,
 }
-ESTIMATORS = ("mean", "largest", "smallest", "auroc", "spearman")
+EXTREMES = {"largest": np.max, "smallest": np.min}
+ESTIMATORS = ("mean", *EXTREMES, "auroc", "spearman")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Part:
         estimator: How the rows of one repetition become a number: ``"mean"``; ``"auroc"`` of ``value`` for the rows
             whose column ``positive`` is true (or has the value that it names); ``"spearman"``, the rank correlation of
             ``value`` with the column ``with``. ``"largest"`` and ``"smallest"`` take the extreme over all repetitions
-            and have no interval: for errors and counts.
+            and have no interval: for errors and counts. They are NaN, and open, where any value is.
         interval: Columns of an interval that was recorded with the value (over images, say), used if there is only one
             repetition.
         positive: Column, or column and value, of the positive class of ``"auroc"``.
@@ -95,7 +96,8 @@ class Effect:
         """Four significant digits, for people and for comparison."""
         if self.outcome == MISSING:
             return MISSING
-        ends = "" if self.low == self.high else f" ({written(self.low)} to {written(self.high)})"
+        no_interval = self.low == self.high or math.isnan(self.estimate)
+        ends = "" if no_interval else f" ({written(self.low)} to {written(self.high)})"
         return f"{written(self.estimate)}{ends}, {self.outcome}"
 
 
@@ -139,7 +141,15 @@ def part(where: str, entry: Any) -> Part:
     given["interval"] = tuple(map(str, given.get("interval", ())))
     if len(given["interval"]) not in (0, 2):
         raise ValueError(f"{where}: interval must be two columns, got {given['interval']!r}")
-    return Part(**given)
+    made = Part(**given)
+    for wrong, words in (
+        (made.estimator == "spearman" and not made.other, "spearman needs a second column, with"),
+        (made.estimator == "auroc" and not made.positive, "auroc needs the class to find, positive"),
+        (made.interval and made.minus is not None, "interval is that of a value, not of a difference: leave out minus"),
+    ):
+        if wrong:
+            raise ValueError(f"{where}: {words}")
+    return made
 
 
 class RecordedTables:
@@ -190,9 +200,11 @@ def measure(part: Part, tables: RecordedTables) -> Effect:
         values = {key: values[key] - less[key] for key in values if key in less}
     if not values:
         return Effect(part, math.nan, math.nan, math.nan, 0, MISSING)
-    numbers = np.array([value for value in values.values() if not math.isnan(value)])
-    if not len(numbers):
+    numbers = np.array([*values.values()])
+    if np.isnan(numbers).all():
         raise ValueError(f"{part.says!r} has no number in the record {part.record}")
+    if part.estimator not in EXTREMES:
+        numbers = numbers[~np.isnan(numbers)]
     estimate, low, high = _summary(numbers, part.estimator)
     if part.interval and len(numbers) == 1:
         low, high = _chosen(part, part.where, tables)[list(part.interval)].iloc[0]
@@ -200,8 +212,8 @@ def measure(part: Part, tables: RecordedTables) -> Effect:
 
 
 def _summary(numbers: np.ndarray, estimator: str) -> tuple[float, float, float]:
-    if estimator in ("largest", "smallest"):
-        extreme = float(numbers.max() if estimator == "largest" else numbers.min())
+    if estimator in EXTREMES:
+        extreme = float(EXTREMES[estimator](numbers))  # NaN, if there is one
         return extreme, extreme, extreme
     mean = float(numbers.mean())
     if len(numbers) == 1:  # one run has no interval of its own: anything is possible
@@ -256,20 +268,20 @@ def _reduced(part: Part, rows: pd.DataFrame) -> float:
         chosen = np.logical_and.reduce(
             [rows[column].isin(_listed(wanted)) for column, wanted in _positive(part).items()]
         )
-        return _auroc(rows[part.value], chosen)
+        return _auroc(rows[part.value].to_numpy(), chosen)
     if part.estimator == "spearman":
         return float(rows[[part.value, part.other]].rank().corr().iloc[0, 1])
-    how = {"largest": "max", "smallest": "min"}.get(part.estimator, "mean")
-    return float(getattr(rows[part.value], how)())
+    if part.estimator in EXTREMES:
+        return float(EXTREMES[part.estimator](rows[part.value].to_numpy()))
+    return float(rows[part.value].mean())
 
 
 def _listed(wanted: Any) -> list[Any]:
     return wanted if isinstance(wanted, list) else [wanted]
 
 
-def _auroc(scores: pd.Series, positive: np.ndarray) -> float:
-    """Area under the ROC curve, the chance that a positive scores above another; NaN if there is only one class."""
-    n, m = int(positive.sum()), int((~positive).sum())
-    if n == 0 or m == 0:
+def _auroc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Chance that a positive scores above another; NaN if there is only one class, or a score is NaN."""
+    if np.isnan(scores).any():
         return math.nan
-    return float((scores.rank().to_numpy()[positive].sum() - n * (n + 1) / 2) / (n * m))
+    return float(_ranked_outcomes.auroc(*_ranked_outcomes.rank(scores, positive).once()))

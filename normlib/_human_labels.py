@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from normlib._files import UNREADABLE
+from normlib._files import UNREADABLE, replace_file
 
 # Names in CIFAR-10N's file, and here.
 SETS = {
@@ -123,8 +123,7 @@ def fetch(source: Source, root: Path) -> None:
             content = source.read(path)
             if not is_published(content, source):
                 raise ValueError("what it delivers is not the published set")
-            path.write_bytes(content)
-            os.replace(path, root / source.file)
+            replace_file(root / source.file, lambda temporary, content=content: temporary.write_bytes(content))
         except (OSError, ValueError) as error:
             failures.append(f"{address}: {error}")
         else:
@@ -157,7 +156,7 @@ def from_torch_file(path: Path) -> bytes:
             labels = torch.load(path, weights_only=True)
         named = {name: np.asarray(labels[key]).astype(np.uint8) for key, name in SETS.items()}
     except (pickle.UnpicklingError, *UNREADABLE) as error:
-        raise ValueError(f"it is no file of CIFAR-10N: {error or type(error).__name__}") from None
+        raise ValueError(f"it is no file of CIFAR-10N: {str(error) or type(error).__name__}") from None
     packed = io.BytesIO()
     np.savez_compressed(packed, **named)
     return packed.getvalue()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from normlib import interventions, losses, simulations
+from normlib._global_random import seeded
 
 CUT = 3.0
 DEPTH = 3
@@ -105,8 +106,7 @@ def on_mixtures(seeds: int, n: int, epochs: int) -> list[dict[str, Any]]:
 
 def _network(seed: int, bias: bool) -> nn.Sequential:
     """Three linear layers with ReLU between, float64; biases as PyTorch draws them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layers: list[nn.Module] = []
         for _ in range(DEPTH):
             layer = nn.Linear(64, 64, bias=bias, dtype=torch.float64)
@@ -121,7 +121,8 @@ def _views(seed: int) -> Tensor:
     from normlib import augment, data
 
     generator = torch.Generator().manual_seed(seed)
-    images = data.digits("train").images[torch.randperm(1347, generator=generator)[:64]]
+    images = data.digits("train").images
+    images = images[torch.randperm(len(images), generator=generator)[:64]]
     return torch.cat(augment.TwoViews.digits()(images, generator)).flatten(1).double()
 
 

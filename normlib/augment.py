@@ -62,7 +62,8 @@ class Parameters:
 
     def to(self, device: torch.device | str) -> Self:
         """The same parameters on another device."""
-        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in self.tensors().items()})
+        later = torch.device(device).type != "cpu"  # a copy on the CPU may be read before it has arrived
+        return replace(self, **{name: value.to(device, non_blocking=later) for name, value in self.tensors().items()})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--accelerator", default="auto", help="auto (default), cpu, cuda or mps")
     train.add_argument("--tensorboard", action="store_true", help="also write event files for TensorBoard")
 
-    evaluate = verb("evaluate", _evaluate, "score the newest checkpoint of a run directory")
+    evaluate = verb("evaluate", _evaluate, "score the newest whole checkpoint of a run directory")
     evaluate.add_argument("run", type=Path, help="run directory")
     evaluate.add_argument("--accelerator", default="auto", help="auto (default), cpu, cuda or mps")
 
@@ -163,7 +163,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     path = options.run / "samples.parquet"
     replace_file(path, lambda temporary: table.to_parquet(temporary, index=False, compression="zstd"))
     steps = recipe.train.epochs * (len(bank) // recipe.train.batch_size)
-    print(f"checkpoint of step {Checkpoints(options.run / 'checkpoints').steps()[-1]} of {steps}")
+    print(f"checkpoint of step {Checkpoints(options.run / 'checkpoints').newest()} of {steps}")
     scores = {"knn_correct": "mean", "probe_correct": "mean", "norm_projector": "median"}
     summary = table.groupby("split").agg(
         images=("index", "size"), **{name: (name, how) for name, how in scores.items()}
@@ -206,8 +206,9 @@ def _reproduce_claim(name: str, part: tuple[int, int]) -> None:
     jobs = claims.jobs(claim)
     if not jobs:
         raise ValueError(f"{name} rests on no recorded run: {claim.needs}")
-    for record, mine in jobs.items():
-        _print_comparison(records.reproduce(record, part=part, jobs=mine))
+    mine = records._part_of([(record, job) for record, all_jobs in jobs.items() for job in all_jobs], part)
+    for record in dict.fromkeys(record for record, _ in mine):
+        _print_comparison(records.reproduce(record, jobs=[job for name, job in mine if name == record]))
     for title, results in (("recorded", claims.RESULTS), ("reproduced", records.RUNS / "reproduced")):
         verdict = claims.judge(claim, results=results)
         print(f"{title}: {verdict.word}; " + "; ".join(effect.as_words() for effect in verdict.effects))

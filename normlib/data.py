@@ -19,6 +19,7 @@ from torch import Tensor
 from normlib._arguments import check_choice, check_number, check_seed, check_type, path_of
 from normlib._data_variants import corrupt, hold_out, long_tailed
 from normlib._human_votes import HumanVotes
+from normlib._rows import kind_of
 
 __all__ = [
     "HumanVotes",
@@ -69,8 +70,8 @@ class ImageSet:
         check_type(tuple, classes=self.classes)
         check_type(str, name=self.name)
         for field, dtype in (("images", torch.uint8), ("labels", torch.int64), ("indices", torch.int64)):
-            if _kind(getattr(self, field)) != dtype:
-                raise TypeError(f"{field} must be a tensor of {dtype}, got {_kind(getattr(self, field))}")
+            if kind_of(getattr(self, field)) != str(dtype):
+                raise TypeError(f"{field} must be a tensor of {dtype}, got {kind_of(getattr(self, field))}")
         if self.images.ndim != 4:
             raise ValueError(f"images must have shape (N, C, H, W), got {tuple(self.images.shape)}")
         for field in ("labels", "indices"):
@@ -103,7 +104,7 @@ class ImageSet:
         [5, 3]
         """
         if not isinstance(index, Tensor) or index.is_floating_point() or index.is_complex():
-            raise TypeError(f"index must be a tensor of bool (a mask) or integers (positions), got {_kind(index)}")
+            raise TypeError(f"index must be a tensor of bool (a mask) or integers (positions), got {kind_of(index)}")
         expected = (len(self),) if index.dtype == torch.bool else (index.numel(),)
         if index.shape != expected:
             raise ValueError(f"index must have shape {expected}, got {tuple(index.shape)}")
@@ -415,10 +416,6 @@ def _data_folder(root: str | os.PathLike | None) -> Path:
 
         root = pooch.os_cache("normlib")
     return path_of("root", root).expanduser()
-
-
-def _kind(value: object) -> object:
-    return value.dtype if isinstance(value, Tensor) else type(value).__name__
 
 
 def _check_range(name: str, values: Tensor, count: int, reason: str) -> None:

@@ -38,7 +38,8 @@ def embed(model: nn.Module, images: ImageSet | Tensor, *, batch_size: int = 1024
 
     Args:
         model: Network with ``features(x)`` and ``model(x)``, such as :class:`normlib.models.SimCLR`. A network without
-            ``features`` gives its output twice. Of several outputs, as SimSiam has them, the first is the embedding.
+            ``features`` gives its output twice. If it has a ``backbone`` too, ``features(x)`` must be what that puts
+            out: both are then had in one pass. Of several outputs, as SimSiam has them, the first is the embedding.
         images: An :class:`~normlib.data.ImageSet`, or a tensor ``(N, C, H, W)``, uint8 or float in [0, 1].
         batch_size: Images at a time, on the model's device.
 
@@ -374,7 +375,7 @@ def check_vote(k: int, temperature: float, available: int) -> None:
 def _outputs(model: nn.Module, batch: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     scale = 255 if batch.dtype == torch.uint8 else 1
     x = batch.to(like.device).to(like.dtype) / scale
-    if hasattr(model, "backbone"):
+    if hasattr(model, "features") and hasattr(model, "backbone"):
         outputs = []
         with model.backbone.register_forward_hook(lambda module, inputs, output: outputs.append(output)):
             embeddings = model(x)  # one pass for both, whatever stands behind the backbone

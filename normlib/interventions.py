@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from normlib._arguments import check_choice, check_number, check_type, names_of
 from normlib._rows import check_floating, widened
@@ -189,6 +190,9 @@ def _refuse_lazy(model: nn.Module) -> None:
 def _refuse_uncuttable(module: nn.Module) -> None:
     _refuse_lazy(module)
     for name, part in module.named_modules():
+        for hook in part._forward_pre_hooks.values():
+            if isinstance(hook, SpectralNorm):
+                raise ValueError(f"{name}.{hook.name} is under spectral_norm, which undoes a cut; remove that first")
         for tensor, steps in getattr(part, "parametrizations", {}).items():
             kinds = [type(step).__name__ for step in steps]
             if any(kind != "_WeightNorm" for kind in kinds):

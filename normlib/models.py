@@ -1,13 +1,12 @@
 """Networks of the course: small encoders, the CIFAR ResNet, projection heads, and SimCLR over them."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from normlib._arguments import check_count, check_number, check_seed, check_type
+from normlib._arguments import check_count, check_number, check_type
+from normlib._global_random import seeded
 from normlib.interventions import GradScale
 
 __all__ = [
@@ -51,11 +50,11 @@ class SimCLR(nn.Module):
         self.projector = projector
         self.grad_scale = grad_scale_layer(grad_scale)
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: torch.Tensor) -> torch.Tensor:
         """Backbone output ``h``, shape ``(N, F)``."""
         return self.backbone(x)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Embeddings ``z``, shape ``(N, D)``, not normalised."""
         return self.grad_scale(self.projector(self.features(x)))
 
@@ -88,7 +87,7 @@ def digits_encoder(width: int = 128, out_features: int = 128, *, batch_norm: boo
     """
     check_count("width", width, at_least=2)
     check_count("out_features", out_features, at_least=2)
-    with _seeded(seed):
+    with seeded(seed):
         layers = [
             nn.Conv2d(1, width // 2, 3, padding=1, bias=not batch_norm),
             nn.BatchNorm2d(width // 2),
@@ -123,7 +122,7 @@ def resnet18_cifar(*, seed: int = 0) -> nn.Module:
     """
     from torchvision.models import resnet18
 
-    with _seeded(seed):
+    with seeded(seed):
         model = resnet18(zero_init_residual=True)
         model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     model.maxpool = nn.Identity()
@@ -152,7 +151,7 @@ def narrow_resnet(width: int = 16, *, seed: int = 0) -> nn.Module:
     """
     check_count("width", width)
     stages = [(width, width), (width, 2 * width), (2 * width, 4 * width), (4 * width, 8 * width)]
-    with _seeded(seed):
+    with seeded(seed):
         layers = OrderedDict(conv1=nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False))
         layers |= {"bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True), "maxpool": nn.MaxPool2d(2)}
         layers |= {f"layer{i}": _residual_block(*channels) for i, channels in enumerate(stages, start=1)}
@@ -196,7 +195,7 @@ def projection_head(in_features: int, hidden: int, out_features: int, *, seed: i
     torch.Size([2, 128])
     """
     _check_widths(in_features=in_features, hidden=hidden, out_features=out_features)
-    with _seeded(seed, _HEAD):
+    with seeded(seed, _HEAD):
         return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, out_features))
 
 
@@ -250,7 +249,7 @@ def prediction_head(features: int, hidden: int, *, seed: int = 0) -> nn.Module:
 
 
 def _batch_norm_mlp(in_features: int, hidden: int, out_features: int, seed: int, part: int) -> nn.Module:
-    with _seeded(seed, part):
+    with seeded(seed, part):
         first, last = nn.Linear(in_features, hidden, bias=False), nn.Linear(hidden, out_features, bias=False)
     return nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(), last)
 
@@ -258,15 +257,3 @@ def _batch_norm_mlp(in_features: int, hidden: int, out_features: int, seed: int,
 def _check_widths(**widths: int) -> None:
     for name, width in widths.items():
         check_count(name, width)
-
-
-@contextmanager
-def _seeded(seed: int, part: int = 0) -> Iterator[None]:
-    """Layers draw their weights from torch's global generator on the CPU: seed it, then put it back."""
-    check_seed(seed)
-    state = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed + part)
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(state)

@@ -268,6 +268,21 @@ def test_views_follow_the_generator_and_nothing_else(photographs):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_parameters_that_go_to_the_cpu_have_arrived(photographs, monkeypatch):
+    parameters, move, early = TwoViews.digits().sample_parameters(photographs, seeded()), torch.Tensor.to, []
+
+    def seen(tensor, device, *, non_blocking=False):
+        early.append(non_blocking)
+        return move(tensor, device, non_blocking=non_blocking)
+
+    monkeypatch.setattr(torch.Tensor, "to", seen)
+    parameters.to(torch.device("cpu"))
+    assert early
+    assert not any(early)
+    parameters.to("meta")
+    assert early[-1]
+
+
 def test_without_a_generator_torchs_global_one_counts():
     images = random_images(4, 1, 8, 8)
     torch.manual_seed(3)

@@ -112,6 +112,14 @@ def test_flipped_bit_that_torch_reads_is_found(checkpoints):
         assert_is(checkpoints.load(), 1)
 
 
+def test_the_newest_is_the_one_that_is_loaded(checkpoints):
+    assert checkpoints.newest() == 2
+    damage(checkpoints.folder / "step-00000002.pt")
+    assert checkpoints.newest() == 1
+    damage(checkpoints.folder / "step-00000001.pt")
+    assert checkpoints.newest() is None
+
+
 @pytest.mark.parametrize("length", [0, 1, 1000, 20_000, -1])
 def test_truncated_checkpoint_gives_way_to_the_one_before(checkpoints, length):
     newest = checkpoints.folder / "step-00000002.pt"
@@ -152,6 +160,16 @@ def test_checkpoint_that_cannot_be_read_gives_way_to_the_one_before(checkpoints)
     (checkpoints.folder / "step-00000003.pt").mkdir()
     with pytest.warns(UserWarning, match=r"directory: .*step-00000003\.pt"):
         assert_is(checkpoints.load(), 2)
+
+
+@pytest.mark.parametrize(("raised", "told"), [(MemoryError("too large"), MemoryError), (RuntimeError("x"), ValueError)])
+def test_a_whole_checkpoint_that_cannot_be_loaded_does_not_give_way(checkpoints, monkeypatch, raised, told):
+    def load(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(told, match=r"too large|step-00000002\.pt is as it was written, but cannot be loaded: x"):
+        checkpoints.load()
 
 
 def test_torch_reads_a_checkpoint_without_this_library(checkpoints):

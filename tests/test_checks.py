@@ -396,8 +396,79 @@ def test_nan_is_pointed_out():
     assert "NaN" in checks.predicted_steps(lambda angle, norm, lr: math.inf).message
 
 
-def test_arguments_changed_in_place_are_noticed():
-    assert "in place" in checks.tangent(lambda z, v: v.sub_(z)).message
+def sorted_in_place(score, correct, *rest):
+    score.sort()
+    return correct.mean()
+
+
+def popped(values, low, high, patience):
+    values.pop()
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [
+        (checks.tangent, lambda z, v: v.sub_(z)),
+        (checks.auroc, sorted_in_place),
+        (checks.selective_accuracy, sorted_in_place),
+        (checks.within_class_auroc, sorted_in_place),
+        (checks.interval, lambda values: values.sort() or (0.0, 0.0)),
+        (checks.first_alarm, popped),
+    ],
+)
+def test_arguments_changed_in_place_are_noticed(check, answer):
+    assert "in place" in check(answer).message
+
+
+def with_layer(model, layer):
+    model.last = layer
+    return model
+
+
+def log_of(norms):
+    """A tracker whose ``norms`` are these, whatever it sees."""
+    return log_with(
+        __init__=lambda self, layer: NormLog.__init__(self, layer) or setattr(self, "norms", norms),
+        step=lambda self: None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "words"),
+    [
+        (checks.autograd_gradient, lambda loss, z1, z2: autograd(losses.cosine_loss, z1, z2).numpy(), "is not used"),
+        (checks.cut, lambda model, c: with_layer(model, torch.nn.Linear(8, 3, bias=False)), "has been replaced"),
+        (checks.cut, lambda model, c: with_layer(model, torch.nn.Linear(2, 3).double()), "has been replaced"),
+        (checks.measure_cut, lambda model, x, c: with_layer(model, torch.nn.Identity()) and 1, "model has changed"),
+        (checks.norm_log, log_of(3.0), "log.norms must be a list, got float"),
+        (checks.norm_log, log_of(torch.tensor(3.0)), "log.norms must be a list, got Tensor"),
+        (checks.norm_log, log_of([None, None]), "expected a number, got NoneType"),
+        (checks.count_steps, lambda angle, norm, lr: 3 if angle == 1 else None, "returned None"),
+        (checks.count_steps, lambda angle, norm, lr: 3 if angle == 1 else 0.5, "expected a whole number"),
+        (checks.count_steps, lambda angle, norm, lr: 10**400, "expected|not right"),
+        (checks.interval, lambda values: (values.mean(), values), "expected a number"),
+        (checks.interval, lambda values: np.array(3.0), r"expected \(mean, half width\)"),
+        (checks.auroc, lambda score, correct: 10**400, "expected a number, got int"),
+        (checks.auroc, lambda score, correct: torch.ones(3).to_sparse(), r"got shape \(3,\)"),
+        (checks.diagnosis, dict.fromkeys("ABCD", np.array(["right", "right"])), "is none of"),
+        (lambda answer: checks.judge(answer, torch.ones(1)), torch.tensor([3.5]), "got 3.5"),
+    ],
+)
+def test_odd_answers_get_a_verdict_and_no_error(check, answer, words):
+    verdict = check(answer)
+    assert not verdict
+    assert re.search(words, verdict.message), verdict
+
+
+def test_numpy_answers_are_taken():
+    assert checks.autograd_gradient(lambda loss, z1, z2: autograd(loss, z1, z2).numpy())
+    assert checks.sgd_step(lambda *a: tuple(z.numpy() for z in moved(*a)))
+
+
+def test_the_row_that_is_named_exists():
+    found = torch.zeros(2, 5, 3)
+    found[1, 4, 2] = 7
+    assert checks.judge(found, torch.zeros(2, 5, 3)).message.endswith("first look at row [1, 4]")
 
 
 def test_hand_gradient_for_every_variant():

@@ -169,7 +169,7 @@ def test_interval_is_students(values):
 @settings(max_examples=50, deadline=None)
 def test_auroc_is_scikit_learns_with_ties(rows):
     scores, positive = np.array([score for score, _ in rows]), np.array([one for _, one in rows])
-    found = _effects._auroc(pd.Series(scores), positive)
+    found = _effects._auroc(scores, positive)
     if positive.all() or not positive.any():
         assert math.isnan(found)
     else:
@@ -226,6 +226,26 @@ def test_extremes_have_no_interval(tmp_path):
     assert (effect.estimate, effect.low, effect.high, effect.outcome) == (0.9, 0.9, 0.9, "holds")
 
 
+@pytest.mark.parametrize("estimator", ["largest", "smallest"])
+@pytest.mark.parametrize("seeds", [[0, 0, 1, 1], [0, 1, 1, 2]])
+def test_an_extreme_with_a_number_missing_is_not_known(tmp_path, estimator, seeds):
+    frame = pd.DataFrame({"x": [math.nan, 0.3, 0.2, 0.9], "seed": seeds})
+    effect = measured(recorded(tmp_path, frame), estimator=estimator, expect={"below": 1})
+    assert math.isnan(effect.estimate)
+    assert effect.outcome == "open"
+    assert effect.as_words() == "nan, open"
+
+
+def test_a_mean_is_that_of_the_seeds_that_have_a_number(tmp_path):
+    frame = pd.DataFrame({"x": [math.nan, 0.3, 0.2], "seed": [0, 1, 2]})
+    effect = measured(recorded(tmp_path, frame), expect={"below": 1})
+    assert (effect.estimate, effect.repetitions) == (pytest.approx(0.25), 2)
+
+
+def test_scores_that_are_nan_have_no_auroc():
+    assert math.isnan(_effects._auroc(np.array([1.0, math.nan, 2.0]), np.array([True, False, False])))
+
+
 def test_verdict_needs_every_part():
     part = Part("", "", "", "", {"above": 0})
     claim = claims.ledger()[0]
@@ -265,6 +285,20 @@ def test_verdict_needs_every_part():
     ],
 )
 def test_bad_entries_are_named(tmp_path, entry, words):
+    with pytest.raises(ValueError, match=words):
+        claims.ledger(written(tmp_path, [entry]))
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"estimator": "spearman"}, "'a': spearman needs a second column, with"),
+        ({"estimator": "auroc"}, "'a': auroc needs the class to find, positive"),
+        ({"interval": ["low", "high"], "minus": {"condition": "b"}}, "'a': interval is that of a value"),
+    ],
+)
+def test_a_part_that_says_too_little_or_too_much_is_refused(tmp_path, part, words):
+    entry = {"id": "a", "statement": "s", "source": "paper", "parts": [ENTRY | part]}
     with pytest.raises(ValueError, match=words):
         claims.ledger(written(tmp_path, [entry]))
 
@@ -347,6 +381,28 @@ def test_command_reproduces_one_claim(capsys, monkeypatch, tmp_path):
     assert cli.main(["reproduce", "--claim", "orthogonal-gradient"]) == 0
     assert "reproduced: reproduced; " in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "reproduced" / "laws").iterdir()] == ["measurement-gradients"]
+
+
+def test_parts_of_a_claim_share_out_the_runs_of_all_its_records(capsys, monkeypatch):
+    jobs = {"a": [{"seed": 0}], "b": [{"seed": 0}, {"seed": 1}]}
+    asked = []
+
+    def reproduce(name, *, jobs):
+        asked.append((name, jobs))
+        return pd.DataFrame({"table": ["t"], "column": ["c"], "identical": [True], "difference": [0.0]})
+
+    monkeypatch.setattr(claims, "jobs", lambda claim: jobs)
+    monkeypatch.setattr(records, "reproduce", reproduce)
+    monkeypatch.setattr(claims, "judge", lambda claim, *, results: claims.Verdict(claim))
+    for part in ("1/2", "2/2", "3/3"):
+        assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--part", part]) == 0
+    assert asked == [
+        *(("a", [{"seed": 0}]), ("b", [{"seed": 1}])),
+        ("b", [{"seed": 0}]),
+        ("b", [{"seed": 1}]),
+    ]
+    assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--part", "4/4"]) == 2
+    assert "part 4/4 has no runs" in capsys.readouterr().err
 
 
 def test_command_names_the_claims_there_are(capsys):

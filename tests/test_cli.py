@@ -60,6 +60,16 @@ def test_evaluate_scores_the_test_images(finished, capsys):
     assert scores[:3] == ["450", f"{samples['knn_correct'].mean():.3f}", f"{samples['probe_correct'].mean():.3f}"]
 
 
+def test_evaluate_names_the_checkpoint_that_it_went_back_to(finished, capsys):
+    folder, _ = finished
+    whole = next((folder / "checkpoints").iterdir())
+    (folder / "checkpoints" / "step-00000003.pt").write_bytes(whole.read_bytes())
+    whole.write_bytes(b"cut short")
+    with pytest.warns(UserWarning, match=r"went back to .*step-00000003\.pt"):
+        assert run("evaluate", folder) == 0
+    assert "checkpoint of step 3 of 4" in capsys.readouterr().out
+
+
 def test_evaluate_keeps_classes_apart_that_were_not_trained_on(tmp_path, capsys):
     folder = tmp_path / "run"
     assert run("train", "digits", "--out", folder, "--accelerator", "cpu", "--set", *SHORT, "held_out=[3,8]") == 0

@@ -224,6 +224,20 @@ def test_a_score_does_not_differ_from_itself():
     assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
 
 
+def test_resamples_without_one_of_the_outcomes_are_left_out():
+    table = made(200)
+    rare = np.zeros(200, dtype=bool)
+    rare[0] = True
+    with pytest.warns(UserWarning, match=r"\d+ of 500 resamples are left out"):
+        row = confidence.compare(table, rare, "norm").iloc[0]
+    assert row["low"] <= row["difference"] <= row["high"]
+    rare[1:4] = True  # 1.8 % of the resamples have none of them
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        row = confidence.compare(table, rare, "norm").iloc[0]
+    assert row["low"] <= row["difference"] <= row["high"]
+
+
 def test_a_better_score_has_the_smaller_area():
     table = made(800).assign(knn_margin=lambda t: np.random.default_rng(9).normal(size=len(t)))
     row = confidence.compare(table, "knn_correct", "norm", "knn_margin", statistic="aurc").iloc[0]

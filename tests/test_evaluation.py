@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,12 @@ def test_embed_is_the_models_own_output_whatever_the_batch_size():
         features, embeddings = evaluation.embed(model, images, batch_size=batch_size)
         torch.testing.assert_close(features, model.features(x).detach(), rtol=0, atol=1e-6)
         torch.testing.assert_close(embeddings, model(x).detach(), rtol=0, atol=1e-6)
+
+
+def test_a_backbone_alone_gives_no_features():
+    model = nn.Sequential(OrderedDict(backbone=nn.Flatten(), projector=nn.Linear(64, 3)))
+    features, embeddings = evaluation.embed(model, data.digits("test"))
+    assert torch.equal(features, embeddings)
 
 
 @pytest.mark.parametrize("grad_scale", [0.0, 1.0])

@@ -77,7 +77,13 @@ def test_collapse_is_named_by_its_kind():
     assert collapse(noise).rank == pytest.approx(8, rel=0.05)
     assert collapse(noise).spread == pytest.approx(1, abs=0.05)
     assert collapse(noise * torch.logspace(-3, 3, 200, dtype=torch.float64)[:, None]) == pytest.approx(collapse(noise))
-    assert collapse(torch.zeros(5, 3)).name == "dimensional"
+
+
+def test_rows_without_a_direction_do_not_spread():
+    assert collapse(torch.zeros(5, 3)) == ("complete", 0.0, 0.0)
+    z = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    assert collapse(torch.cat([z, torch.zeros(4, 3)])) == pytest.approx(collapse(z))
+    assert collapse(torch.tensor([[3.0, 0.0], [0.0, 0.0], [0.0, 0.0]])).name == "complete"
 
 
 def test_the_spread_of_a_collapse_is_one_minus_the_mean_cosine():

@@ -200,6 +200,16 @@ def test_what_no_address_delivers_is_told_and_leaves_nothing(tmp_path, published
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_error_without_words_is_told_by_its_kind(tmp_path, published, monkeypatch):
+    def load(*_, **__):
+        raise EOFError
+
+    published.pages["/first"] = b"cut short"
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(ConnectionError, match="first: it is no file of CIFAR-10N: EOFError"):
+        data.cifar10n(root=tmp_path, download=True)
+
+
 @pytest.mark.parametrize(
     "spoil", [lambda c: c[:-1], lambda c: c[::-1], lambda c: c.astype(np.int32), lambda c: np.roll(c, 1, axis=0)]
 )

@@ -18,8 +18,9 @@ def auroc(answer: Callable) -> Verdict:
     score, correct = _samples(ties=False)
     tied, correct_tied = _samples(ties=True)
     above, ties = _wins(score, correct)[0], _wins(tied, correct_tied)
+    found = outcome(answer, score, correct)
     plain = judge(
-        outcome(answer, score, correct),
+        found,
         above,
         {
             "the other way round: correct samples are to score above": 1 - above,
@@ -30,7 +31,7 @@ def auroc(answer: Callable) -> Verdict:
             "that is a rank correlation, twice the area minus 1": 2 * above - 1,
             "that is the share of correct samples": correct.mean(),
         },
-        unknown=_unknown(outcome(answer, score, correct), above),
+        unknown=_unknown(found, above),
     )
     equal = judge(
         outcome(answer, tied, correct_tied),
@@ -55,10 +56,11 @@ def interval(answer: Callable) -> Verdict:
 
     values = np.array([0.61, 0.83, 0.72, 0.94, 0.66])
     n, mean, sd, t = len(values), values.mean(), values.std(ddof=1), stats.t.ppf(0.975, len(values) - 1)
-    right, found = t * sd / n**0.5, outcome(answer, values.copy())
+    right, found = t * sd / n**0.5, outcome(answer, values)
     if isinstance(found, Verdict):
         return found
-    if not isinstance(found, tuple | list | np.ndarray) or len(found) != 2:
+    found = list(found) if isinstance(found, np.ndarray) and found.ndim else found
+    if not isinstance(found, tuple | list) or len(found) != 2:
         return Verdict(False, f"expected (mean, half width), got {found!r}")
     mistakes = {
         "with so few values 1.96 is too small: take the quantile of Student's t": 1.96 * sd / n**0.5,
@@ -105,7 +107,7 @@ def selective_accuracy(answer: Callable) -> Verdict:
                     order[: max(1, len(score) - k)]
                 ].mean(),
             }
-            found = outcome(answer, score.copy(), correct.copy(), coverage)
+            found = outcome(answer, score, correct, coverage)
             named = {
                 f"coverage {coverage:g}: {message}": value for message, value in mistakes.items() if value != right
             }
@@ -128,7 +130,7 @@ def within_class_auroc(answer: Callable) -> Verdict:
     wins, sizes = np.array(wins), np.array(sizes)
     mixed, counts = sizes > 0, np.array([len(s) for s, _ in groups])
     right = (wins * sizes).sum() / sizes.sum()
-    found = outcome(answer, score.copy(), correct.copy(), label)
+    found = outcome(answer, score, correct, label)
     return judge(
         found,
         right,
@@ -165,5 +167,5 @@ def _wins(score: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
 
 
 def _unknown(found: object, right: float) -> str:
-    got = f"{float(found):.6g}" if isinstance(found, float | int | np.number) else repr(found)
+    got = f"{float(found):.6g}" if isinstance(found, float | np.floating | np.integer) else repr(found)
     return f"not right, and no mistake that we know: got {got}, expected {right:.6g}"

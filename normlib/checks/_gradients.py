@@ -186,7 +186,7 @@ def diagnosis(answer: Any, names: str = "ABCD", words: tuple[str, ...] = COLLEAG
     for word in answer.values():
         if word is ...:
             return Verdict(False, "not answered yet: replace each ... by one of the words")
-        if word not in words:
+        if not isinstance(word, str) or word not in words:
             return Verdict(False, f"{word!r} is none of: {', '.join(words)}")
     return Verdict(True, "complete; whether it is right is for you to make sure of")
 
@@ -212,7 +212,8 @@ def _autograd_verdicts(answer: Callable, z1: Tensor, z2: Tensor):
     }
     found = outcome(answer, losses.cosine_loss, z1, z2)
     yield judge(found, right1, detached)
-    yield Verdict(not found.requires_grad, "the result is still attached to a graph: is create_graph needed?")
+    attached = getattr(found, "requires_grad", False)  # NumPy's arrays have no graph
+    yield Verdict(not attached, "the result is still attached to a graph: is create_graph needed?")
     leaf = z1.clone()
     for _ in range(2):
         again = outcome(lambda loss, a, b: answer(loss, leaf, b), losses.cosine_loss, z1, z2)

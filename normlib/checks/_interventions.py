@@ -37,6 +37,8 @@ def cut(answer: Callable) -> Verdict:
         return found
     if found is not model:
         return Verdict(False, "the model itself must be changed and returned, not a copy")
+    if _forms(model) != _forms(before):
+        return Verdict(False, "a layer has been replaced: its own weights are to be divided, in place")
     if any(not isinstance(p, nn.Parameter) or not p.requires_grad for p in model.parameters()):
         return Verdict(False, "a parameter no longer requires a gradient: use torch.no_grad() and div_")
     factor = {
@@ -109,7 +111,8 @@ def measure_cut(answer: Callable) -> Verdict:
     found = outcome(answer, model, x, c)
     if isinstance(found, tuple | list):
         found = outcome(lambda: torch.stack([torch.as_tensor(value).double() for value in found]))
-    if any(not torch.equal(old, new) for old, new in zip(before.values(), model.state_dict().values(), strict=True)):
+    after = model.state_dict()
+    if after.keys() != before.keys() or not all(torch.equal(before[name], after[name]) for name in before):
         return Verdict(False, "the model has changed: cut a copy (copy.deepcopy), and measure on copies")
     short = interventions.cut_initialization(copy.deepcopy(model), c)
     right, wrong_mode = _factors(model, short, x), _factors(model, short, x, train=False)
@@ -172,6 +175,10 @@ def _small_network() -> nn.Sequential:
         for k, parameter in enumerate(layer.parameters()):
             parameter.data = rows(parameter.numel(), 1, seed=100 * i + k).view_as(parameter) / 4
     return model
+
+
+def _forms(model: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (parameter.shape, parameter.dtype) for name, parameter in model.named_parameters()}
 
 
 def _factors(

@@ -140,7 +140,10 @@ def _norm_log_verdicts(answer: type) -> Iterator[Verdict]:
             layer.train()
             log.step()
         layer(first)
-        return log.norms
+        try:
+            return list(log.norms)
+        except TypeError:
+            return Verdict(False, f"log.norms must be a list, got {type(log.norms).__name__}")
 
     found = outcome(watch)
     if isinstance(found, Verdict):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,7 +40,8 @@ class Verdict:
 def outcome(answer: Callable, *arguments: Any) -> Any:
     """What a student's function returns, or the verdict that says why nothing came back.
 
-    Tensors are passed as copies. A function that changes them in place, raises, or returns None is told so.
+    Tensors, arrays and lists are passed as copies. A function that changes them in place, raises, or returns None is
+    told so.
 
     >>> outcome(lambda z: z.nrm(), torch.ones(2, 3))
     ✗ your function raised AttributeError: 'Tensor' object has no attribute 'nrm' (called with shape (2, 3))
@@ -47,13 +50,13 @@ def outcome(answer: Callable, *arguments: Any) -> Any:
         return Verdict(False, NOT_ANSWERED)
     if not callable(answer):
         return Verdict(False, f"expected a function, got {type(answer).__name__}")
-    copies = [argument.clone() if isinstance(argument, Tensor) else argument for argument in arguments]
+    copies = [_copied(argument) for argument in arguments]
     given = ", ".join(f"shape {tuple(a.shape)}" if isinstance(a, Tensor) else repr(a) for a in arguments)
     try:
         found = answer(*copies)
     except Exception as error:  # whatever a student's code raises is an answer to be judged
         return Verdict(False, f"your function raised {type(error).__name__}: {error} (called with {given})")
-    if any(isinstance(a, Tensor) and not torch.equal(a, b) for a, b in zip(arguments, copies, strict=True)):
+    if not all(map(_unchanged, arguments, copies)):
         return Verdict(False, "your function changed its argument in place: the caller still needs it")
     if found is ...:
         return Verdict(False, NOT_ANSWERED)
@@ -134,15 +137,31 @@ def rows(count: int, dim: int, seed: int) -> Tensor:
     return directions * torch.exp(0.5 * torch.randn(count, 1, **like))
 
 
+def _copied(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return argument.clone()
+    return argument.copy() if isinstance(argument, np.ndarray | list) else argument
+
+
+def _unchanged(argument: Any, copy: Any) -> bool:
+    if isinstance(argument, Tensor):
+        return torch.equal(argument, copy)
+    if isinstance(argument, np.ndarray):
+        return np.array_equal(argument, copy)
+    if isinstance(argument, list):  # by identity: NaN does not equal itself
+        return len(argument) == len(copy) and all(map(operator.is_, argument, copy))
+    return True
+
+
 def _as_tensor(found: Any, right: Tensor) -> Tensor | Verdict:
     if found is ...:
         return Verdict(False, NOT_ANSWERED)
     try:
-        answer = torch.as_tensor(found).detach()
+        answer = torch.as_tensor(found).detach().to_dense()
         if answer.is_complex():
             raise TypeError
         answer = answer.to("cpu", torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+    except Exception:  # an object of any class may be an answer
         return Verdict(False, f"expected {_kind(right)}, got {type(found).__name__}")
     if answer.shape != right.shape:
         return Verdict(False, f"expected {_kind(right)}, got {_kind(answer)}: over which dimension do you sum?")
@@ -167,6 +186,8 @@ def _what_differs(found: Tensor, right: Tensor, rtol: float) -> str:
     if right.numel() > 1 and factor != 0 and _close(found, factor * right, rtol):
         return f"off by the factor {factor:.4g} everywhere"
     error = (found - right).abs()
-    worst = int((error.amax(dim=-1) if error.ndim > 1 else error).argmax())
-    row = f"first look at row {worst}" if right.numel() > 1 else f"got {found:.6g}"
-    return f"not right, and no mistake that we know: {row}"
+    if right.numel() == 1:
+        return f"not right, and no mistake that we know: got {found.item():.6g}"
+    rows = error.amax(dim=-1) if error.ndim > 1 else error
+    worst = [int(place) for place in torch.unravel_index(rows.argmax(), rows.shape)]
+    return f"not right, and no mistake that we know: first look at row {worst[0] if len(worst) == 1 else worst}"
