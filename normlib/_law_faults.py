@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from normlib import augment, data, evaluation, gradients, interventions, losses, simulations
+from normlib._global_random import seeded
 
 ETA = 10 / 500  # step size of one pair in the released notebook
 MICRO_BATCHES = 8  # of one batch of SimSiam
@@ -119,8 +120,7 @@ def _run_through(network: nn.Module, images: Tensor) -> None:
 
 def _network(seed: int, inputs: int = 8) -> nn.Sequential:
     """Three linear layers, BatchNorm after the first two, with PyTorch's own initial values."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         blocks = [(nn.Linear(wide, 64), nn.BatchNorm1d(64), nn.ReLU()) for wide in (inputs, 64)]
         return nn.Sequential(*(layer for block in blocks for layer in block), nn.Linear(64, 16)).double()
 
