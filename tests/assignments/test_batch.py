@@ -166,6 +166,8 @@ def test_grading_again_makes_a_new_folder_and_lists_what_changed(graded, toy, tm
     (folder / "rubric.csv").write_text("student_id,question,points\nt01,q3,4\n")
     (folder / "roster.csv").write_text("\n".join((folder / "roster.csv").read_text().splitlines()[:3]))
     (folder / "times.csv").write_text("student_id,submitted\nt02,2026-11-21T12:00:00Z\n")
+    policy = (folder / "policy.toml").read_text()
+    (folder / "policy.toml").write_text(policy.replace("t05 = 2026-11-25T23:59:00Z\n", ""))  # who is no longer there
     (folder / "submissions").rename(folder / "all")
     small.rename(folder / "submissions")
     new, again = grade(folder, built, private)
