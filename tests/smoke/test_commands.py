@@ -108,7 +108,7 @@ def tiny(monkeypatch):
         assert recipe.model() is not None
         return real_train(small, f"{folder}-tiny", **options | {"accelerator": "cpu"})
 
-    def reproduce(name, *, part, jobs=None):
+    def reproduce(name, *, part=(1, 1), jobs=None):
         known = records._experiment(name).jobs(records._experiment(name).settings)
         assert all(job in known for job in jobs or [])
         table = records.load(name)
