@@ -99,7 +99,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny(monkeypatch):
+def tiny(monkeypatch, tmp_path):
     """The library with every run made tiny; the recipe that was asked for is made in full, and so checked."""
     from normlib import _probe, claims, recipes
 
@@ -119,7 +119,8 @@ def tiny(monkeypatch):
     monkeypatch.setattr(records, "record", lambda name, *, part, anew: records.smoke(name) and records.RESULTS / name)
     monkeypatch.setattr(records, "missing", lambda name: [])
     monkeypatch.setattr(records, "reproduce", reproduce)
-    monkeypatch.setattr(records, "RUNS", records.RESULTS.parent)  # reproduced claims are read from records
+    (tmp_path / "reproduced").symlink_to(records.RESULTS)
+    monkeypatch.setattr(records, "RUNS", tmp_path)
     monkeypatch.setattr(_probe, "pairs_per_second", lambda recipe, accelerator, seconds: 1000.0)
     monkeypatch.setattr(claims, "accept", lambda verdicts: None)
 
