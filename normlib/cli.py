@@ -208,7 +208,7 @@ def _reproduce_claim(name: str, part: tuple[int, int]) -> None:
         raise ValueError(f"{name} rests on no recorded run: {claim.needs}")
     mine = records._part_of([(record, job) for record, all_jobs in jobs.items() for job in all_jobs], part)
     for record in dict.fromkeys(record for record, _ in mine):
-        _print_comparison(records.reproduce(record, jobs=[job for name, job in mine if name == record]))
+        _print_comparison(records.reproduce(record, jobs=[job for of, job in mine if of == record]))
     for title, results in (("recorded", claims.RESULTS), ("reproduced", records.RUNS / "reproduced")):
         verdict = claims.judge(claim, results=results)
         print(f"{title}: {verdict.word}; " + "; ".join(effect.as_words() for effect in verdict.effects))
