@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 CONDITIONS = {"default": {}, "cut 3": {"cut": 3.0}, "GradScale 1": {"grad_scale": 1.0}}
 # A rate that is best in a short search may be too large for a long run, where the embeddings grow longer.
 SLOWER = {"GradScale 1 slow": ("GradScale 1", 1 / 2), "GradScale 1 slower": ("GradScale 1", 1 / 4)}
+RATES = {
+    "gpu": {
+        "default": [0.1, 0.2, 0.4, 0.8, 1.6],
+        "cut 3": [0.025, 0.05, 0.1, 0.2, 0.4],
+        "GradScale 1": [0.0125, 0.025, 0.05, 0.1, 0.2],
+    },
+    "cpu": [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 3.2],  # all conditions
+}
 METHODS = {  # each with a projector that has BatchNorm, as on digits
     f"{method}, {condition}": {"head": "batch_norm", **settings, **_method_runs.changed_by(condition, method)}
     for method, settings in _method_runs.METHODS.items()
@@ -195,7 +203,8 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
         edition: ``"gpu"``, ResNet-18 with the paper's recipe; or ``"cpu"``, a narrow network, names ending in ``-cpu``.
     """
     on_gpu = edition == "gpu"
-    suffix, recipe, epochs = ("", "paper", 32) if on_gpu else ("-cpu", "cpu", 16)
+    suffix, recipe = ("", "paper") if on_gpu else ("-cpu", "cpu")
+    epochs = 16
     base = {
         "recipe": recipe,
         "accelerator": "auto" if on_gpu else "cpu",
@@ -218,12 +227,12 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
         small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1}, "lrs": [0.1]} | (smoke or {})
         return question, base | {"change": change, "seeds": seeds} | settings, tiny | small
 
-    short, warmup = (16, 2) if on_gpu else (2, 0.5)
+    short, warmup = (8, 1) if on_gpu else (2, 0.5)
     rates = f"cifar10-rates{suffix}"
     named = {
         rates: entry(
             "Which learning rate suits SimCLR on CIFAR-10 by default, after a cut by 3, and with GradScale?",
-            1, short, warmup, conditions=CONDITIONS, knn=on_gpu, lrs=[0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 3.2],
+            1, short, warmup, conditions=CONDITIONS, knn=on_gpu, lrs=RATES[edition],
             smoke={"lrs": [0.05, 0.1]},
         ),
         f"cifar10-interventions{suffix}": entry(
@@ -248,7 +257,7 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
     if on_gpu:
         named["cifar10-weight-decay"] = entry(
             "What does weight decay do to the norms and to the features of SimCLR on CIFAR-10?",
-            1, 32, 1, rates=rates,
+            1, epochs, 1, rates=rates,
             conditions={"default": {}} | {f"decay {decay:g}": {"weight_decay": decay} for decay in (0.0, 1e-4, 5e-4)},
         )  # fmt: skip
         few = ("vicreg, GradScale", "byol, cut")
@@ -260,7 +269,7 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
         )  # fmt: skip
         named["cifar10-methods"] = entry(
             "Beyond SimCLR, on CIFAR-10: do norms grow and mean something, and does cut or GradScale help?",
-            3, 32, 1, conditions=METHODS, rates="cifar10-methods-rates", samples="test",
+            3, epochs, 1, conditions=METHODS, rates="cifar10-methods-rates", samples="test",
             by_seed=[{"held_out": pair} for pair in HELD_OUT], smoke=small,
         )  # fmt: skip
         named["cifar10-long"] = entry(

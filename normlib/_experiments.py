@@ -229,45 +229,51 @@ _CONFIDENCE = {
     ),
 }
 
-_CIFAR_CONTROLS = {
-    "cifar10-untrained-cpu": Experiment(
-        question="What do norms tell of CIFAR-10's images before the network is trained?",
-        settings={
-            "recipe": "cpu",
-            "change": {"data": "cifar10-jpeg"},
-            "seeds": 3,
-            "k": 200,
-            "samples": "all",
-            "corrupt": _cifar_runs.CORRUPTIONS,
-        },
-        smoke={
-            "recipe": "digits",
-            "change": {"data": "digits"},
-            "seeds": 1,
-            "k": 20,
-            "corrupt": {"kinds": ["blur"], "severities": [3], "images": 50},
-        },
-        run=_human_runs.run_untrained,
-        images=_cifar_runs.images,
-        jobs=_human_runs.untrained_jobs,
-        configuration=_human_runs.untrained_configuration,
-        work=lambda settings: ("cpu", settings["seeds"], 0),
-    ),
-    "cifar10-human-labels-cpu": Experiment(
-        question="Are images that people disagree about shorter, and do other scores tell them better?",
-        settings={
-            "samples": {"cifar10-interventions-cpu": "default", "cifar10-untrained-cpu": "untrained"},
-            "bins": 10,
-            "resamples": 1000,
-            "change": {"data": "cifar10-jpeg"},
-        },
-        smoke={"samples": {}, "resamples": 100, "change": {"data": "digits"}},
-        run=_human_runs.run_human_labels,
-        images=_cifar_runs.images,
-        configuration=lambda settings, job: {},
-        work=lambda settings: ("cpu", 1, 0),
-    ),
-}
+
+def _controls_on_cifar(edition: str) -> dict[str, Experiment]:
+    """Networks left untrained, and what people say of the images, in the editions of :mod:`normlib._cifar_runs`."""
+    suffix, recipe, device = ("", "paper", {"accelerator": "auto"}) if edition == "gpu" else ("-cpu", "cpu", {})
+    untrained = f"cifar10-untrained{suffix}"
+    return {
+        untrained: Experiment(
+            question="What do norms tell of CIFAR-10's images before the network is trained?",
+            settings={
+                "recipe": recipe,
+                "change": {"data": "cifar10-jpeg"},
+                "seeds": 3,
+                "k": 200,
+                "samples": "all",
+                "corrupt": _cifar_runs.CORRUPTIONS,
+            }
+            | device,
+            smoke={
+                "recipe": "digits",
+                "change": {"data": "digits"},
+                "seeds": 1,
+                "k": 20,
+                "corrupt": {"kinds": ["blur"], "severities": [3], "images": 50},
+            },
+            run=_human_runs.run_untrained,
+            images=_cifar_runs.images,
+            jobs=_human_runs.untrained_jobs,
+            configuration=_human_runs.untrained_configuration,
+            work=lambda settings: (recipe, settings["seeds"], 0),
+        ),
+        f"cifar10-human-labels{suffix}": Experiment(
+            question="Are images that people disagree about shorter, and do other scores tell them better?",
+            settings={
+                "samples": {f"cifar10-interventions{suffix}": "default", untrained: "untrained"},
+                "bins": 10,
+                "resamples": 1000,
+                "change": {"data": "cifar10-jpeg"},
+            },
+            smoke={"samples": {}, "resamples": 100, "change": {"data": "digits"}},
+            run=_human_runs.run_human_labels,
+            images=_cifar_runs.images,
+            configuration=lambda settings, job: {},
+            work=lambda settings: (recipe, 1, 0),
+        ),
+    }
 
 
 def _on_cifar(edition: str) -> dict[str, Experiment]:
@@ -292,5 +298,11 @@ _LAWS = {
 }
 
 EXPERIMENTS: dict[str, Experiment] = (
-    _DIGITS | _CONFIDENCE | _LAWS | _on_cifar("gpu") | _on_cifar("cpu") | _CIFAR_CONTROLS
+    _DIGITS
+    | _CONFIDENCE
+    | _LAWS
+    | _on_cifar("gpu")
+    | _on_cifar("cpu")
+    | _controls_on_cifar("gpu")
+    | _controls_on_cifar("cpu")
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normlib import _cifar_runs, _recorded, confidence, data, recipes
+from normlib._devices import best_kind
 from normlib._human_votes import HumanVotes
 from normlib._recorded import Job, Tables
 from normlib._samples import sample_table
@@ -33,7 +34,8 @@ def untrained_jobs(settings: dict[str, Any]) -> list[Job]:
 def run_untrained(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
     """The per-sample table of an untrained network, of all images that a trained one is judged by."""
     recipe = untrained_recipe(settings, job)
-    model = recipe.model().eval()
+    device = "cpu" if settings.get("accelerator", "cpu") == "cpu" else best_kind()
+    model = recipe.model().eval().to(device)
     return {"samples": _cifar_runs.samples(settings, recipe, model, recipe.images(), with_bank=True)}
 
 

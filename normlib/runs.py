@@ -247,8 +247,10 @@ def _knn_accuracy(model: nn.Module, bank: ImageSet, test: ImageSet) -> float:
     features, queries = (evaluation.embed(model, images)[0] for images in (bank, test))
     if not (features.isfinite().all() and queries.isfinite().all()):
         return math.nan
-    predicted = evaluation.knn(features, bank.labels, queries, k=min(200, len(bank)), n_classes=len(bank.classes))
-    return (predicted == test.labels).double().mean().item()
+    device = next(model.parameters()).device
+    options = {"k": min(200, len(bank)), "n_classes": len(bank.classes)}
+    predicted = evaluation.knn(features.to(device), bank.labels, queries.to(device), **options)
+    return (predicted.cpu() == test.labels).double().mean().item()
 
 
 def _check_folder(folder: Path, recipe: Recipe) -> None:

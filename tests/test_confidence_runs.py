@@ -12,7 +12,8 @@ from sklearn.metrics import roc_auc_score
 from normlib import _cifar_runs, _confidence_runs, _human_runs, data, models, records
 from normlib._human_votes import HumanVotes
 
-NAMES = ["digits-held-out", "digits-rare", "digits-sick-runs", "cifar10-untrained-cpu", "cifar10-human-labels-cpu"]
+CONTROLS = ["cifar10-untrained", "cifar10-untrained-cpu", "cifar10-human-labels", "cifar10-human-labels-cpu"]
+NAMES = ["digits-held-out", "digits-rare", "digits-sick-runs", *CONTROLS]
 
 
 @pytest.fixture(autouse=True)

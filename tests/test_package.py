@@ -102,6 +102,7 @@ ALLOWED = {
         "_cifar_runs",
         "_confidence_runs",
         "_cut_runs",
+        "_devices",
         "_digits_runs",
         "_experiments",
         "_files",
