@@ -27,9 +27,9 @@ CONDITIONS = {"default": {}, "cut 3": {"cut": 3.0}, "GradScale 1": {"grad_scale"
 SLOWER = {"GradScale 1 slow": ("GradScale 1", 1 / 2), "GradScale 1 slower": ("GradScale 1", 1 / 4)}
 RATES = {
     "gpu": {
-        "default": [0.1, 0.2, 0.4, 0.8, 1.6],
-        "cut 3": [0.025, 0.05, 0.1, 0.2, 0.4],
-        "GradScale 1": [0.0125, 0.025, 0.05, 0.1, 0.2],
+        "default": [0.2, 0.4, 0.8, 1.6],
+        "cut 3": [0.05, 0.1, 0.2, 0.4],
+        "GradScale 1": [0.0125, 0.025, 0.05, 0.1],
     },
     "cpu": [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 3.2],  # all conditions
 }
@@ -203,8 +203,7 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
         edition: ``"gpu"``, ResNet-18 with the paper's recipe; or ``"cpu"``, a narrow network, names ending in ``-cpu``.
     """
     on_gpu = edition == "gpu"
-    suffix, recipe = ("", "paper") if on_gpu else ("-cpu", "cpu")
-    epochs = 16
+    suffix, recipe, epochs = ("", "paper", 12) if on_gpu else ("-cpu", "cpu", 16)
     base = {
         "recipe": recipe,
         "accelerator": "auto" if on_gpu else "cpu",
@@ -227,18 +226,20 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
         small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1}, "lrs": [0.1]} | (smoke or {})
         return question, base | {"change": change, "seeds": seeds} | settings, tiny | small
 
-    short, warmup = (8, 1) if on_gpu else (2, 0.5)
+    short, warmup = (4, 1) if on_gpu else (2, 0.5)
+    # A rate that is best in a short search is too large for GradScale later: the large network begins at half of it.
+    few = {"default": {}, "cut 3": CONDITIONS["cut 3"], "GradScale 1 slow": CONDITIONS["GradScale 1"]}
+    many = CONDITIONS | {name: CONDITIONS[of] for name, (of, _) in SLOWER.items()}
     rates = f"cifar10-rates{suffix}"
     named = {
         rates: entry(
             "Which learning rate suits SimCLR on CIFAR-10 by default, after a cut by 3, and with GradScale?",
-            1, short, warmup, conditions=CONDITIONS, knn=on_gpu, lrs=RATES[edition],
+            1, short, warmup, conditions=CONDITIONS, knn=False, lrs=RATES[edition],
             smoke={"lrs": [0.05, 0.1]},
         ),
         f"cifar10-interventions{suffix}": entry(
             "At its own best learning rate, does SimCLR on CIFAR-10 gain from cut-initialization or GradScale?",
-            3, epochs, 1, conditions=CONDITIONS | {name: CONDITIONS[of] for name, (of, _) in SLOWER.items()},
-            rates=rates, samples="all",
+            3, epochs, 1, conditions=few if on_gpu else many, rates=rates, samples="all",
             smoke={"conditions": {"cut 3": CONDITIONS["cut 3"]}},
         ),
         f"cifar10-held-out{suffix}": entry(
@@ -260,9 +261,9 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
             1, epochs, 1, rates=rates,
             conditions={"default": {}} | {f"decay {decay:g}": {"weight_decay": decay} for decay in (0.0, 1e-4, 5e-4)},
         )  # fmt: skip
-        few = ("vicreg, GradScale", "byol, cut")
+        two = ("vicreg, GradScale", "byol, cut")
         small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1, "held_out": [0, 5]}}
-        small |= {"conditions": {name: METHODS[name] for name in few}, "lrs": {name: [0.002] for name in few}}
+        small |= {"conditions": {name: METHODS[name] for name in two}, "lrs": {name: [0.002] for name in two}}
         named["cifar10-methods-rates"] = entry(
             "Which learning rate suits each method beside SimCLR on CIFAR-10, by default, after a cut, with GradScale?",
             1, 8, 1, conditions=METHODS, lrs=METHOD_RATES, choose_by="knn", smoke=small,
@@ -273,7 +274,7 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
             by_seed=[{"held_out": pair} for pair in HELD_OUT], smoke=small,
         )  # fmt: skip
         named["cifar10-long"] = entry(
-            "How do norms, loss and features of SimCLR on CIFAR-10 move over a hundred epochs?",
-            1, 100, 5, conditions={"default": {}}, rates=rates, samples="all",
+            "How do norms, loss and features of SimCLR on CIFAR-10 move over a hundred epochs at the paper's rate?",
+            1, 100, 5, conditions={"default": {}}, lrs=[recipes.named(recipe).train.lr], samples="all",
         )  # fmt: skip
     return named
