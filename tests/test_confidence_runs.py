@@ -40,7 +40,7 @@ def test_plans_are_whole(name):
     assert json.loads(json.dumps(experiment.settings)) == experiment.settings
     assert set(experiment.smoke) <= set(experiment.settings)
     recipe, runs, pairs = experiment.work(experiment.settings)
-    assert recipe in ("digits", "cpu")
+    assert recipe in ("digits", "cpu", "paper")
     assert runs >= 1
     assert pairs >= 0
     for job in experiment.jobs(experiment.settings):
