@@ -1,34 +1,45 @@
 // A formula that is too wide for a narrow screen is set smaller, down to six tenths. What is still too wide, and other
 // boxes that scroll sideways, can be scrolled with the keyboard: they take the focus while they are too wide.
-const FORMULAS = "mjx-container"
 const BOXES = "pre, figure, .cell_output, mjx-container[display='true'], .pst-scrollable-table-container"
+const article = document.querySelector("article, main")
+let fitted = new WeakMap() // the width that each formula was fitted to
 
-// The part of a formula that there is room for; 1 where it is not shown.
-function share(formula) {
-  const shown = formula.getAttribute("display") ? formula.scrollWidth : formula.getBoundingClientRect().width
-  const room = formula.getAttribute("display") ? formula : formula.closest("p, li, td, dd, div")
-  return shown ? Math.min(1, room.clientWidth / shown) : 1
-}
+// Whether a box is in a section near the screen: only these are laid out.
+const near = (box) => box.checkVisibility({ contentVisibilityAuto: true })
 
+const isDisplay = (formula) => formula.hasAttribute("display")
+const room = (formula) => (isDisplay(formula) ? formula : formula.closest("p, li, td, dd, div")).clientWidth
+const size = (formula) => (isDisplay(formula) ? formula.scrollWidth : formula.getBoundingClientRect().width)
+
+// Fit the formulas that are new near the screen, or have more or less room than before.
 function fitFormulas() {
-  const formulas = [...document.querySelectorAll(FORMULAS)]
-  for (const formula of formulas) formula.style.removeProperty("--fit")
-  const shares = formulas.map(share)
-  formulas.forEach((formula, i) => {
+  const formulas = [...article.querySelectorAll("mjx-container")].filter(near)
+  const rooms = new Map(formulas.map((formula) => [formula, room(formula)]))
+  const changed = formulas.filter((formula) => fitted.get(formula) !== rooms.get(formula))
+  for (const formula of changed) formula.style.removeProperty("--fit")
+  const shares = changed.map((formula) => rooms.get(formula) / size(formula))
+  changed.forEach((formula, i) => {
+    fitted.set(formula, rooms.get(formula))
     if (shares[i] < 1) formula.style.setProperty("--fit", Math.max(0.6, 0.99 * shares[i]))
   })
 }
 
 function markScrollable() {
   fitFormulas()
-  for (const box of document.querySelectorAll(BOXES)) {
-    if (box.scrollWidth > box.clientWidth) {
-      box.tabIndex = 0
-    } else {
-      box.removeAttribute("tabindex")
-    }
-  }
+  const boxes = [...article.querySelectorAll(BOXES)].filter(near)
+  const wide = boxes.map((box) => box.scrollWidth > box.clientWidth)
+  boxes.forEach((box, i) => {
+    if (wide[i] === box.hasAttribute("tabindex")) return
+    if (wide[i]) box.setAttribute("tabindex", 0)
+    else box.removeAttribute("tabindex")
+  })
 }
 
-// The article changes its size when formulas are set, when boxes unfold and when the window changes.
-new ResizeObserver(markScrollable).observe(document.querySelector("article, main"))
+// The article changes its size when formulas are set, when boxes unfold and when the window changes. Sections come near
+// the screen. Formulas change their widths when their fonts arrive.
+new ResizeObserver(markScrollable).observe(article)
+article.addEventListener("contentvisibilityautostatechange", markScrollable, true)
+document.fonts.addEventListener("loadingdone", () => {
+  fitted = new WeakMap()
+  markScrollable()
+})

@@ -1,9 +1,14 @@
-// Formulas are set a few at a time, so that the page answers in between. A page without formulas has no MathJax.
+// Formulas are set one by one while the page has nothing else to do, those near the screen first. A page without
+// formulas has no MathJax.
+const idle = window.requestIdleCallback ?? setTimeout
+const nearScreen = (formula) => formula.checkVisibility({ contentVisibilityAuto: true })
+
 async function typesetInPieces() {
   const formulas = [...document.querySelectorAll(".math")]
-  while (formulas.length) {
-    await MathJax.typesetPromise(formulas.splice(0, 4))
-    await new Promise((next) => setTimeout(next))
+  const first = formulas.filter(nearScreen)
+  for (const formula of new Set([...first, ...formulas])) {
+    await MathJax.typesetPromise([formula])
+    await new Promise((next) => idle(next))
   }
 }
 if (window.MathJax) MathJax.config.startup.pageReady = typesetInPieces

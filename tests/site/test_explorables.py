@@ -68,8 +68,9 @@ class Opened:
 
     def start(self):
         self.figure.wait_for()
-        self.page.evaluate(SETTLE)  # formulas that are set later move what stands below them
-        self.figure.scroll_into_view_if_needed()
+        for _ in range(2):  # sections are laid out when they come near the screen, and then have other heights
+            self.figure.scroll_into_view_if_needed()
+            self.page.evaluate(SETTLE)  # formulas that are set later move what stands below them
         return self
 
     def hold_time(self):

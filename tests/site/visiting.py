@@ -20,7 +20,11 @@ UNFOLD = """() => {
   document.querySelectorAll('.toggle-hidden > .admonition-title').forEach((title) => title.click())
   document.querySelectorAll('details').forEach((details) => { details.open = true })
 }"""
-STILL = "*, *::before, *::after { animation: none !important; transition: none !important }"
+# Nothing moves, and sections far from the screen are laid out too, as if somebody had scrolled there.
+STILL = """
+*, *::before, *::after { animation: none !important; transition: none !important }
+section { content-visibility: visible !important }
+"""
 
 
 class Visit:
@@ -48,8 +52,8 @@ class Visit:
 
     def settle(self) -> None:
         """Wait for formulas and fonts; from then on nothing moves."""
-        self.page.evaluate(SETTLE)
         self.page.add_style_tag(content=STILL)
+        self.page.evaluate(SETTLE)
 
     def unfold(self) -> None:
         """Open what is folded: boxes and code."""
