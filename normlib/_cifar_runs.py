@@ -227,7 +227,7 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
         return question, base | {"change": change, "seeds": seeds} | settings, tiny | small
 
     short, warmup = (4, 1) if on_gpu else (2, 0.5)
-    # A rate that is best in a short search is too large for GradScale later: the large network begins at half of it.
+    # In the CPU edition GradScale diverged at the rate of the search, so the large network takes half of it at once.
     few = {"default": {}, "cut 3": CONDITIONS["cut 3"], "GradScale 1 slow": CONDITIONS["GradScale 1"]}
     many = CONDITIONS | {name: CONDITIONS[of] for name, (of, _) in SLOWER.items()}
     rates = f"cifar10-rates{suffix}"
