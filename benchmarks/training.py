@@ -33,8 +33,8 @@ import torch.nn.functional as F
 
 from normlib import losses
 from normlib.data import ImageSet
-from normlib.recipes import RECIPES
 from normlib.training import fit
+from normlib.training.recipes import RECIPES
 
 SIZE = 32
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -255,7 +255,7 @@ def print_profile(recipe, config, images, device):
         if epoch == 2:
             profiler.stop()
 
-    with mock.patch("normlib._two_view_step.info_nce", labelled("info_nce", losses.info_nce)):
+    with mock.patch("normlib.training.step.info_nce", labelled("info_nce", losses.info_nce)):
         views = labelled("augmentation", recipe.views())
         fit(recipe.model(), images, config, augment=views, accelerator=device.type, progress=False, on_epoch=on_epoch)
     events = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CPU]

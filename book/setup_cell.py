@@ -23,7 +23,7 @@ if "google.colab" in sys.modules:
     if checkout not in sys.path:
         sys.path.insert(0, checkout)
     os.environ["NORMLIB_MODE"] = COLAB_MODE
-    from normlib import runtime
+    from normcourse import runtime
 
     runtime.install_missing()
     runtime.preflight()

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from normlib._arguments import check_choice, check_number, check_type, names_of
-from normlib._rows import check_floating, widened
+from normlib._utils.arguments import check_choice, check_number, check_type, names_of
+from normlib._utils.tensors import check_floating, widened
 
 
 def cut_initialization(

@@ -19,9 +19,12 @@ from hypothesis import strategies as st
 import colab_check
 import print_edition
 import repository
-from normlib import _cifar10, _probe, _recorded, _training_run, claims, cli, data, records
-from normlib._train_config import TrainConfig
-from normlib.recipes import Recipe
+from normcourse import claims, experiments, machine
+from normcourse.experiments import store
+from normlib import cli, data
+from normlib.data import cifar10_files
+from normlib.training import TrainConfig, trainer
+from normlib.training.recipes import Recipe
 
 ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location("vendor", ROOT / "tools" / "vendor.py")
@@ -106,9 +109,9 @@ def nowhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NORMLIB_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    monkeypatch.setattr(_cifar10, "MIRRORS", ())
-    monkeypatch.setattr(_training_run.Run, "train", stopped)
-    monkeypatch.setattr(_probe, "pairs_per_second", lambda recipe, place, seconds: 1000.0)
+    monkeypatch.setattr(cifar10_files, "MIRRORS", ())
+    monkeypatch.setattr(trainer.Run, "train", stopped)
+    monkeypatch.setattr(machine, "pairs_per_second", lambda recipe, place, seconds: 1000.0)
     return tmp_path
 
 
@@ -177,10 +180,10 @@ def begun(nowhere):
     """A run directory with a recipe and no checkpoint."""
     folder = nowhere / "run"
     (folder / "checkpoints").mkdir(parents=True)
-    from normlib import runs
-    from normlib.recipes import RECIPES
+    from normlib.training import run_dir
+    from normlib.training.recipes import RECIPES
 
-    runs._write_recipe(folder, RECIPES["digits"])
+    run_dir._write_recipe(folder, RECIPES["digits"])
     return folder
 
 
@@ -250,13 +253,13 @@ def recorded(nowhere, monkeypatch):
         return [{"condition": name} for name in ("plain", "cut 3")]
 
     arguments = ("?", {"rows": 5, "rates": {"a": 1}}, {}, table, lambda settings: data.digits())
-    named = {"one": records.Experiment(*arguments), "two": records.Experiment(*arguments, jobs=jobs)}
-    monkeypatch.setattr(records, "EXPERIMENTS", named)
-    monkeypatch.setattr(records, "RESULTS", nowhere / "results")
-    monkeypatch.setattr(records, "RUNS", nowhere / "runs")
-    monkeypatch.setattr(_recorded, "circumstances", lambda accelerator: {"code": "none"})
+    named = {"one": experiments.Experiment(*arguments), "two": experiments.Experiment(*arguments, jobs=jobs)}
+    monkeypatch.setattr(experiments, "EXPERIMENTS", named)
+    monkeypatch.setattr(experiments, "RESULTS", nowhere / "results")
+    monkeypatch.setattr(experiments, "RUNS", nowhere / "runs")
+    monkeypatch.setattr(store, "circumstances", lambda accelerator: {"code": "none"})
     for name in named:
-        records.record(name)
+        experiments.record(name)
     return nowhere / "results" / "two" / "condition-plain"
 
 

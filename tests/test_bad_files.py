@@ -19,10 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from normlib import _cifar10, _human_labels, _recorded, _samples, claims, cli, data, runs
-from normlib._checkpoints import Checkpoints
-from normlib._files import read_json
-from normlib.recipes import RECIPES, changed
+from normcourse import claims
+from normcourse.experiments import store
+from normlib import cli, data
+from normlib._utils.files import read_json
+from normlib.data import cifar10_files, human_label_files
+from normlib.evaluation import samples
+from normlib.training import run_dir
+from normlib.training.checkpoints import Checkpoints
+from normlib.training.recipes import RECIPES, changed
 
 ROOT = Path(__file__).parents[1]
 SHORT = changed(RECIPES["digits"], {"epochs": 1, "warmup_epochs": 0, "batch_size": 1024})
@@ -85,14 +90,14 @@ def archive(**members) -> bytes:
 
 
 COUNTS = np.random.default_rng(0).multinomial(50, np.full(10, 0.1), size=20)
-LABELS = {name: np.arange(20) % 10 for name in _human_labels.SETS}
+LABELS = {name: np.arange(20) % 10 for name in human_label_files.SETS}
 ARRAYS = [saved(np.save, COUNTS), saved(np.savez, a=COUNTS), saved(np.savez_compressed, a=COUNTS)]
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(ARRAYS).flatmap(damaged))
 def test_a_damaged_label_file_is_not_the_published_one(content):
-    assert not _human_labels.is_published(content, _human_labels.CIFAR10H)
+    assert not human_label_files.is_published(content, human_label_files.CIFAR10H)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +113,7 @@ def test_a_damaged_label_file_is_not_the_published_one(content):
     ],
 )
 def test_a_label_file_of_another_size_or_kind_is_not_the_published_one(content):
-    assert not _human_labels.is_published(content, _human_labels.CIFAR10H)
+    assert not human_label_files.is_published(content, human_label_files.CIFAR10H)
 
 
 @settings(max_examples=150, deadline=None)
@@ -118,14 +123,14 @@ def test_a_label_file_of_another_size_or_kind_is_not_the_published_one(content):
             damaged
         ),
         st.sampled_from([1, [], "x", [1, "x"], {}, 10**30, float("nan"), torch.ones(3).to_sparse()]).map(
-            lambda value: torch_file(dict.fromkeys(_human_labels.SETS, value))
+            lambda value: torch_file(dict.fromkeys(human_label_files.SETS, value))
         ),
     )
 )
 def test_a_damaged_file_of_cifar10n_is_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "labels.pt"
     path.write_bytes(content)
-    error = refusal(lambda: _human_labels.arrays(_human_labels.from_torch_file(path)))
+    error = refusal(lambda: human_label_files.arrays(human_label_files.from_torch_file(path)))
     assert error is None or isinstance(error, OSError) or "it is no file of CIFAR-10N" in str(error)
 
 
@@ -140,7 +145,7 @@ def test_a_download_of_labels_that_is_cut_off_leaves_nothing(tmp_path, monkeypat
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     with pytest.raises((ConnectionError, KeyboardInterrupt)):
-        _human_labels.fetch(replace(_human_labels.CIFAR10H, read=read), tmp_path)
+        human_label_files.fetch(replace(human_label_files.CIFAR10H, read=read), tmp_path)
     assert files_below(tmp_path) == set()
 
 
@@ -163,8 +168,8 @@ def parquet(image, label) -> bytes:
     return pd.DataFrame({"img": [image] * 2, "label": [label] * 2}).to_parquet()
 
 
-BLOCK = bytes(2 * _cifar10.RECORD_BYTES)
-NAMES = [f"{_cifar10.FOLDER}/{name}" for name in _cifar10.FILES]
+BLOCK = bytes(2 * cifar10_files.RECORD_BYTES)
+NAMES = [f"{cifar10_files.FOLDER}/{name}" for name in cifar10_files.FILES]
 PNG = saved(lambda file: Image.new("RGB", (32, 32)).save(file, "PNG"))
 TARS = [tar(dict.fromkeys(NAMES, BLOCK), mode) for mode in ("w", "w:gz", "w:xz", "w:bz2")]
 LINKS = [
@@ -173,7 +178,7 @@ LINKS = [
     for target in ("/etc/passwd", "../../evil", NAMES[0])
 ]
 STRANGE_TARS = [
-    tar({"../evil": BLOCK, "/evil": BLOCK, f"{_cifar10.FOLDER}/../../evil": BLOCK}),
+    tar({"../evil": BLOCK, "/evil": BLOCK, f"{cifar10_files.FOLDER}/../../evil": BLOCK}),
     tar(dict.fromkeys(NAMES, b"x")) + tar(dict.fromkeys(NAMES, b"y")),
     tar(dict.fromkeys(NAMES, b""), size=0)[:512].replace(b"00000000000", b"77777777777"),  # 8 GiB, it says
     *LINKS,
@@ -197,9 +202,11 @@ def fetched(folder: Path, packing: str, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pooch, "retrieve", lambda *arguments, **options: str(file))
-        patch.setattr(_cifar10, "RECORDS_PER_FILE", 2)
+        patch.setattr(cifar10_files, "RECORDS_PER_FILE", 2)
         with pytest.raises((ValueError, OSError)):
-            _cifar10._fetch_from(_cifar10.Mirror({"https://example.org/file": "0" * 64}, packing), folder / "data")
+            cifar10_files._fetch_from(
+                cifar10_files.Mirror({"https://example.org/file": "0" * 64}, packing), folder / "data"
+            )
     assert files_below(folder) == {"downloaded"}
     assert not (folder.parent / "evil").exists()
 
@@ -269,7 +276,7 @@ def test_a_number_in_a_name_that_is_too_large_is_refused(tmp_path):
 def trained(tmp_path_factory):
     """A run directory and the state in its checkpoint."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    runs.train(SHORT, folder, accelerator="cpu", knn=False, progress=False)
+    run_dir.train(SHORT, folder, accelerator="cpu", knn=False, progress=False)
     return folder, Checkpoints(folder / "checkpoints").load()
 
 
@@ -310,10 +317,10 @@ def test_a_checkpoint_without_a_part_or_with_another_is_named(trained, key, othe
         del changed_state[key]
     path.write_bytes(sealed(torch_file(changed_state)))
     try:
-        error = refusal(lambda: runs.train(SHORT, folder, accelerator="cpu", knn=False, progress=False))
+        error = refusal(lambda: run_dir.train(SHORT, folder, accelerator="cpu", knn=False, progress=False))
         assert str(folder) in str(error)
         if key == "model":
-            assert "of another model" in str(refusal(lambda: runs.load(folder)))
+            assert "of another model" in str(refusal(lambda: run_dir.load(folder)))
     finally:
         path.write_bytes(whole)
 
@@ -336,7 +343,7 @@ def test_what_is_no_json_is_named(tmp_path, text):
 def test_a_damaged_table_is_read_or_named(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "numbers.parquet"
     path.write_bytes(content)
-    error = refusal(lambda: _recorded.read_table(path, ["seed", "x"]))
+    error = refusal(lambda: store.read_table(path, ["seed", "x"]))
     assert error is None or "numbers.parquet cannot give the columns" in str(error)
 
 
@@ -346,7 +353,7 @@ def test_a_damaged_table_is_read_or_named(tmp_path_factory, content):
 def test_a_provenance_of_another_shape_is_named(tmp_path, text):
     (tmp_path / "provenance.json").write_text(text)
     with pytest.raises(ValueError, match=r"provenance\.json is no provenance of a run"):
-        _recorded.runs(tmp_path)
+        store.runs(tmp_path)
 
 
 LEDGER = (ROOT / "book" / "claims.yml").read_bytes()
@@ -400,7 +407,7 @@ def test_a_record_of_other_things_than_numbers_is_named(tmp_path, column, values
     claim = claims.ledger()[0]
     part = replace(claim.parts[0], record="odd", table="odd", value="value", where={}, minus=None, over="seed")
     frame = pd.DataFrame({"seed": [0, 1], "value": [1.0, 2.0]}).assign(**{column: values})
-    _recorded.write(tmp_path / "odd", {"odd": frame}, {"job": {}})
+    store.write(tmp_path / "odd", {"odd": frame}, {"job": {}})
     with pytest.raises(ValueError, match=f"claim '{claim.id}': "):
         claims.judge(replace(claim, parts=(part,)), results=tmp_path)
 
@@ -434,7 +441,7 @@ def test_tables_that_cannot_be_written_leave_the_earlier_ones_and_nothing_else(t
         full()
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", half)
-    monkeypatch.setattr(_samples, "sample_table", lambda *arguments, **options: pd.DataFrame({"x": [1]}))
+    monkeypatch.setattr(samples, "sample_table", lambda *arguments, **options: pd.DataFrame({"x": [1]}))
     assert cli.main([*command.format(folder).split(), "--accelerator", "cpu"]) == 2
     assert capsys.readouterr().err.endswith("normlib: [Errno 28] No space left on device\n")
     assert {name: (folder / name).read_bytes() for name in files_below(folder)} == before
@@ -443,13 +450,13 @@ def test_tables_that_cannot_be_written_leave_the_earlier_ones_and_nothing_else(t
 def test_a_run_whose_recipe_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        runs.train(SHORT, tmp_path / "run", accelerator="cpu", knn=False, progress=False)
+        run_dir.train(SHORT, tmp_path / "run", accelerator="cpu", knn=False, progress=False)
     assert files_below(tmp_path) == set()
 
 
 def test_a_record_that_is_cut_off_while_it_changes_places_is_put_back(tmp_path, monkeypatch):
     folder = tmp_path / "tiny"
-    _recorded.write(folder, {"table": pd.DataFrame({"x": [1]})}, {"seconds": 1})
+    store.write(folder, {"table": pd.DataFrame({"x": [1]})}, {"seconds": 1})
     before = files_below(tmp_path)
     rename = Path.rename
 
@@ -460,7 +467,7 @@ def test_a_record_that_is_cut_off_while_it_changes_places_is_put_back(tmp_path, 
 
     monkeypatch.setattr(Path, "rename", cut_off_afterwards)
     with pytest.raises(KeyboardInterrupt):
-        _recorded.write(folder, {"other": pd.DataFrame({"x": [2]})}, {"seconds": 2})
+        store.write(folder, {"other": pd.DataFrame({"x": [2]})}, {"seconds": 2})
     assert files_below(tmp_path) == before == {"tiny/table.parquet", "tiny/provenance.json"}
 
 

@@ -25,22 +25,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 import normlib
-from normlib import (  # fmt: skip
-    augment,
-    checks,
-    claims,
-    data,
-    explorables,
-    gradients,
-    interventions,
-    losses,
-    methods,
-    models,
-    recipes,
-    simulations,
-    tracking,
-    training,
-)
+from normcourse import claims, exercises, widgets
+from normlib import augment, data, gradients, interventions, losses, models, simulations, tracking, training
+from normlib.training import recipes
 
 PACKAGE = Path(normlib.__file__).parent
 
@@ -180,8 +167,8 @@ def digits() -> data.ImageSet:
 @functools.cache
 def network(kind: type = models.SimCLR) -> nn.Module:
     heads = [models.batch_norm_head(4, 4, 4)]
-    heads += [models.prediction_head(4, 2)] * (kind in (methods.SimSiam, methods.BYOL))
-    return kind(models.digits_encoder(4, 4), *heads, *([losses.vicreg] if kind is methods.JointEmbedding else []))
+    heads += [models.prediction_head(4, 2)] * (kind in (models.SimSiam, models.BYOL))
+    return kind(models.digits_encoder(4, 4), *heads, *([losses.vicreg] if kind is models.JointEmbedding else []))
 
 
 @functools.cache
@@ -266,7 +253,7 @@ row("gradients.info_nce_grad", pair, z1=ROWS, z2=ROWS, temperature=POSITIVE, den
 row("gradients.norm_after_step", lambda: {"z": Z, "grad": Z, "lr": 1}, z=ALIKE, grad=ALIKE, lr=POSITIVE)
 row("gradients.radial_share", lambda: {"z": Z, "grad": Z}, z=ALIKE, grad=ALIKE)
 row("gradients.radial_table",
-    lambda: {"model": network(methods.JointEmbedding), "x1": PIXELS / 255, "x2": PIXELS / 255},
+    lambda: {"model": network(models.JointEmbedding), "x1": PIXELS / 255, "x2": PIXELS / 255},
     model=OBJECT, x1=(*TENSOR, PIXELS, PIXELS[0] / 255), x2=(*TENSOR, PIXELS, PIXELS[:3] / 255),
     layers=NAMES, loss=FUNCTION)  # fmt: skip
 row("gradients.cosine_change_bound", free_pair, angle=(*REAL, 4.0), **NORM2)
@@ -306,8 +293,8 @@ row("methods.SimSiam", lambda: parts("predictor"), backbone=OBJECT, projector=OB
     grad_scale=NOT_NEGATIVE)  # fmt: skip
 row("methods.BYOL", lambda: parts("predictor"), backbone=OBJECT, projector=OBJECT, predictor=OBJECT,
     grad_scale=NOT_NEGATIVE, ema=(*NOT_NEGATIVE, 1))  # fmt: skip
-row("methods.JointEmbedding.loss", pair, network(methods.JointEmbedding).loss, z1=ROWS[:-2], z2=ROWS[:-2])
-for kind in (methods.SimSiam, methods.BYOL):
+row("methods.JointEmbedding.loss", pair, network(models.JointEmbedding).loss, z1=ROWS[:-2], z2=ROWS[:-2])
+for kind in (models.SimSiam, models.BYOL):
     row(f"methods.{kind.__name__}.loss", lambda: dict.fromkeys(("p1", "p2", "z1", "z2"), Z), network(kind).loss,
         **dict.fromkeys(("p1", "p2", "z1", "z2"), ROWS[:-2]))  # fmt: skip
 
@@ -482,7 +469,7 @@ row(
     dict,
     **dict.fromkeys(("lr", "norm", "angle", "power", "decay"), (None, "x", [1.0], math.nan, -1)),
 )
-row("explorables.Race.law", dict, lambda norm: explorables.Race().law(norm), norm=(*REAL, 0.0))
+row("explorables.Race.law", dict, lambda norm: widgets.Race().law(norm), norm=(*REAL, 0.0))
 row("explorables.DragEmbedding", dict, z=(None, 3, "x", [0.0, 0.0], [1.0], ["a", "b"]), target=(None, "x", math.nan),
     eta=(None, "x", math.nan, -1), steps=(None, "x", 2.5, -1), nonsense=(1,))  # fmt: skip
 row("explorables.Sphere", dict, seed=SEED, film=(None, 3, 2.5), frame=(None, 16), turn=(None, "x", math.nan),
@@ -599,5 +586,5 @@ def test_no_answer_breaks_a_check(name):
     for answer in ANSWERS:
         filled = {arg: given.get(arg, answer) for arg, each in wanted.items() if each.default is each.empty}
         found = CHECKS[name](**filled)
-        assert isinstance(found, checks.Verdict), f"{name} of {answer!r}: {found}"
+        assert isinstance(found, exercises.Verdict), f"{name} of {answer!r}: {found}"
         assert not found, f"{name} of {answer!r} is right"

@@ -12,8 +12,8 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
-from normlib import claims
-from normlib._effects import written
+from normcourse import claims
+from normcourse.claims.evidence import written
 
 PAGE = "book/claims"
 SOURCES = {

@@ -20,7 +20,9 @@ import nbformat
 import pytest
 from torch.distributed.run import parse_args
 
-from normlib import cli, records, runs
+from normcourse import experiments
+from normlib import cli
+from normlib.training import run_dir
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = r"(?:[A-Z]\w*=\S+ )*(?:normlib|make|python3?|torchrun|git|npm|npx|apt-get|\.venv/bin/\S+)(?=\s|$)"
@@ -101,7 +103,8 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
     """The library with every run made tiny; the recipe that was asked for is made in full, and so checked."""
-    from normlib import _probe, claims, recipes
+    from normcourse import claims, machine
+    from normlib.training import recipes
 
     def train(recipe, folder, **options):
         small = recipes.changed(recipes.named("digits"), {"epochs": 1, "warmup_epochs": 0})
@@ -109,19 +112,21 @@ def tiny(monkeypatch, tmp_path):
         return real_train(small, f"{folder}-tiny", **options | {"accelerator": "cpu"})
 
     def reproduce(name, *, part=(1, 1), jobs=None):
-        known = records._experiment(name).jobs(records._experiment(name).settings)
+        known = experiments._experiment(name).jobs(experiments._experiment(name).settings)
         assert all(job in known for job in jobs or [])
-        table = records.load(name)
+        table = experiments.load(name)
         return next(iter(table.values())).assign(table=name, column="x", identical=True, difference=0.0)
 
-    real_train = runs.train
-    monkeypatch.setattr(runs, "train", train)
-    monkeypatch.setattr(records, "record", lambda name, *, part, anew: records.smoke(name) and records.RESULTS / name)
-    monkeypatch.setattr(records, "missing", lambda name: [])
-    monkeypatch.setattr(records, "reproduce", reproduce)
-    (tmp_path / "reproduced").symlink_to(records.RESULTS)
-    monkeypatch.setattr(records, "RUNS", tmp_path)
-    monkeypatch.setattr(_probe, "pairs_per_second", lambda recipe, accelerator, seconds: 1000.0)
+    real_train = run_dir.train
+    monkeypatch.setattr(run_dir, "train", train)
+    monkeypatch.setattr(
+        experiments, "record", lambda name, *, part, anew: experiments.smoke(name) and experiments.RESULTS / name
+    )
+    monkeypatch.setattr(experiments, "missing", lambda name: [])
+    monkeypatch.setattr(experiments, "reproduce", reproduce)
+    (tmp_path / "reproduced").symlink_to(experiments.RESULTS)
+    monkeypatch.setattr(experiments, "RUNS", tmp_path)
+    monkeypatch.setattr(machine, "pairs_per_second", lambda recipe, accelerator, seconds: 1000.0)
     monkeypatch.setattr(claims, "accept", lambda verdicts: None)
 
 

@@ -1,0 +1,288 @@
+"""Numbers with intervals from recorded tables, and whether they are what a claim expects.
+
+A part of a claim names a table, chooses rows, and reduces them to one value for each repetition (a seed, say). The mean
+of these values has a 95 % interval (Student's t). The part holds if the whole interval is as expected, fails if none of
+it is, and is open in between.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normcourse.experiments import store
+from normlib.confidence import binary_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HOLDS, FAILS, OPEN, MISSING = "holds", "fails", "open", "no record"
+POWERS = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+KINDS = {  # of the values that a part may have in the ledger
+    **dict.fromkeys(("says", "record", "table", "value", "over", "estimator", "other"), str),
+    **dict.fromkeys(("expect", "where", "minus"), dict),
+    "interval": list,
+    "positive": str | dict,
+}
+EXTREMES = {"largest": np.max, "smallest": np.min}
+ESTIMATORS = ("mean", *EXTREMES, "auroc", "spearman")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one recorded number would have to be.
+
+    Args:
+        says: What the number is, a few words.
+        record: Name of the recorded experiment.
+        table: Its table.
+        value: Column of the values.
+        expect: ``{"above": x}``, ``{"below": x}``, both, or ``{"near": x, "within": tolerance}``.
+        where: Rows that count: column and value, or list of values.
+        minus: Changes to ``where`` that give the rows to be subtracted, repetition by repetition.
+        over: Column that tells the repetitions apart.
+        estimator: How the rows of one repetition become a number: ``"mean"``; ``"auroc"`` of ``value`` for the rows
+            whose column ``positive`` is true (or has the value that it names); ``"spearman"``, the rank correlation of
+            ``value`` with the column ``with``. ``"largest"`` and ``"smallest"`` take the extreme over all repetitions
+            and have no interval: for errors and counts. They are NaN, and open, where any value is.
+        interval: Columns of an interval that was recorded with the value (over images, say), used if there is only one
+            repetition.
+        positive: Column, or column and value, of the positive class of ``"auroc"``.
+        other: Second column of ``"spearman"``; ``with`` in the file.
+    """
+
+    says: str
+    record: str
+    table: str
+    value: str
+    expect: dict[str, float]
+    where: dict[str, Any] = field(default_factory=dict)
+    minus: dict[str, Any] | None = None
+    over: str = "seed"
+    estimator: str = "mean"
+    interval: tuple[str, str] | tuple[()] = ()
+    positive: str | dict[str, Any] = ""
+    other: str = ""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A number with its interval, and whether it is as expected.
+
+    Args:
+        part: What was asked.
+        estimate: The mean over repetitions, or their extreme; NaN without a record.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        repetitions: How many values it comes from.
+        outcome: ``"holds"``, ``"fails"``, ``"open"`` or ``"no record"``.
+    """
+
+    part: Part
+    estimate: float
+    low: float
+    high: float
+    repetitions: int
+    outcome: str
+
+    def numbers(self) -> dict[str, float]:
+        """The estimate and its interval."""
+        return {"estimate": self.estimate, "low": self.low, "high": self.high}
+
+    def as_words(self) -> str:
+        """Four significant digits, for people and for comparison."""
+        if self.outcome == MISSING:
+            return MISSING
+        no_interval = self.low == self.high or math.isnan(self.estimate)
+        ends = "" if no_interval else f" ({written(self.low)} to {written(self.high)})"
+        return f"{written(self.estimate)}{ends}, {self.outcome}"
+
+
+def written(value: float) -> str:
+    """Four significant digits, with a power of ten where the number is tiny or huge.
+
+    >>> written(0.123456), written(-7.681e-16), written(1e-10), written(float("inf"))
+    ('0.1235', '−7.681 · 10⁻¹⁶', '10⁻¹⁰', 'inf')
+    """
+    text = f"{value:.4g}".replace("-", "−")
+    factor, letter, exponent = text.partition("e")
+    if not letter:
+        return text
+    power = f"10{str(int(exponent.replace('−', '-'))).replace('-', '−').translate(POWERS)}"
+    return power if factor == "1" else f"{factor} · {power}"
+
+
+def part(where: str, entry: Any) -> Part:
+    """A part from its entry in the ledger; ``where`` begins the message of an error."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where} has a part that is no mapping: {entry!r}")
+    if "law" in entry:  # short for one quantity of the record of laws
+        entry = {"record": "laws", "table": "laws", "value": "value", "where": {"quantity": entry["law"]}} | entry
+        del entry["law"]
+    given = {("other" if key == "with" else key): value for key, value in entry.items()}
+    if unknown := sorted(map(str, given.keys() - KINDS)):
+        raise ValueError(f"{where} has a part with unknown keys {unknown}")
+    if missing := sorted({"says", "record", "table", "value", "expect"} - set(given)):
+        raise ValueError(f"{where} has a part that lacks {missing}")
+    for name, value in given.items():
+        if not isinstance(value, KINDS[name]):
+            raise ValueError(f"{where}: {name} cannot be {value!r}")
+    if given.get("estimator", "mean") not in ESTIMATORS:
+        raise ValueError(f"{where}: estimator must be one of {', '.join(ESTIMATORS)}, got {given['estimator']!r}")
+    expect = given["expect"]
+    numbers = isinstance(expect, dict) and all(type(value) in (int, float) for value in expect.values())
+    if not numbers or set(expect) not in ({"near", "within"}, {"above"}, {"below"}, {"above", "below"}):
+        raise ValueError(
+            f"{where}: expect must be above and/or below, or near and within, with numbers; got {expect!r}"
+        )
+    given["interval"] = tuple(map(str, given.get("interval", ())))
+    if len(given["interval"]) not in (0, 2):
+        raise ValueError(f"{where}: interval must be two columns, got {given['interval']!r}")
+    made = Part(**given)
+    for wrong, words in (
+        (made.estimator == "spearman" and not made.other, "spearman needs a second column, with"),
+        (made.estimator == "auroc" and not made.positive, "auroc needs the class to find, positive"),
+        (made.interval and made.minus is not None, "interval is that of a value, not of a difference: leave out minus"),
+    ):
+        if wrong:
+            raise ValueError(f"{where}: {words}")
+    return made
+
+
+class RecordedTables:
+    """Columns of recorded tables, each read once.
+
+    Args:
+        results: Folder of the recorded experiments.
+    """
+
+    def __init__(self, results: Path):
+        self.results = results
+        self._runs: dict[str, list[dict[str, Any]]] = {}
+        self._read: dict[tuple, pd.DataFrame] = {}
+
+    def jobs(self, record: str, where: dict[str, Any]) -> list[store.Job]:
+        """What tells apart those recorded runs of an experiment that can have such rows."""
+        if record not in self._runs:
+            self._runs[record] = [run.get("job", {}) for run in store.runs(self.results / record)]
+        return [job for job in self._runs[record] if all(job[key] in _listed(where[key]) for key in where.keys() & job)]
+
+    def rows(self, record: str, table: str, columns: set[str], where: dict[str, Any]) -> pd.DataFrame:
+        """Rows of a table of all these runs, with what tells the runs apart; no rows if no run has the table."""
+        import pandas as pd
+
+        parts = [pd.DataFrame(columns=sorted(columns))]
+        for job in self.jobs(record, where):
+            path = store.folder_of(self.results / record, job) / f"{table}.parquet"
+            if path.is_file():
+                parts.append(self._columns(path, columns - set(job)).assign(**job))
+        return pd.concat(parts[1:] or parts, ignore_index=True)
+
+    def _columns(self, path: Path, columns: set[str]) -> pd.DataFrame:
+        key = path, *sorted(columns)
+        if key not in self._read:
+            self._read[key] = store.read_table(path, sorted(columns))
+        return self._read[key]
+
+
+def measure(part: Part, tables: RecordedTables) -> Effect:
+    """The number of a part; without a record, or without rows in it that the part asks for, there is none.
+
+    Raises:
+        ValueError: The record has the table, but not the columns, or only NaN.
+    """
+    values = _values(part, part.where, tables)
+    if part.minus is not None:
+        less = _values(part, part.where | part.minus, tables)
+        values = {key: values[key] - less[key] for key in values if key in less}
+    if not values:
+        return Effect(part, math.nan, math.nan, math.nan, 0, MISSING)
+    numbers = np.array([*values.values()])
+    if np.isnan(numbers).all():
+        raise ValueError(f"{part.says!r} has no number in the record {part.record}")
+    if part.estimator not in EXTREMES:
+        numbers = numbers[~np.isnan(numbers)]
+    estimate, low, high = _summary(numbers, part.estimator)
+    if part.interval and len(numbers) == 1:
+        low, high = _chosen(part, part.where, tables)[list(part.interval)].iloc[0]
+    return Effect(part, estimate, float(low), float(high), len(numbers), _outcome(low, high, part.expect))
+
+
+def _summary(numbers: np.ndarray, estimator: str) -> tuple[float, float, float]:
+    if estimator in EXTREMES:
+        extreme = float(EXTREMES[estimator](numbers))  # NaN, if there is one
+        return extreme, extreme, extreme
+    mean = float(numbers.mean())
+    if len(numbers) == 1:  # one run has no interval of its own: anything is possible
+        return mean, -math.inf, math.inf
+    from scipy.special import stdtrit  # scipy.stats takes a second to load
+
+    half = float(stdtrit(len(numbers) - 1, 0.975) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
+    return mean, mean - half, mean + half
+
+
+def _outcome(low: float, high: float, expect: dict[str, float]) -> str:
+    least, most = expect.get("above", -math.inf), expect.get("below", math.inf)
+    if "near" in expect:
+        least, most = expect["near"] - expect["within"], expect["near"] + expect["within"]
+    if least < low and high < most:
+        return HOLDS
+    return FAILS if high <= least or low >= most else OPEN
+
+
+def jobs(part: Part, where: dict[str, Any], tables: RecordedTables) -> list[store.Job]:
+    """The recorded runs whose table has rows that a part asks for."""
+    rows = _chosen(part, where, tables)
+    return [
+        job
+        for job in tables.jobs(part.record, where)
+        if np.logical_and.reduce([rows[key] == job[key] for key in job] or [np.ones(len(rows), dtype=bool)]).any()
+    ]
+
+
+def _chosen(part: Part, where: dict[str, Any], tables: RecordedTables) -> pd.DataFrame:
+    positive = _positive(part)
+    columns = {part.value, part.over, *where, *positive, *part.interval} | ({part.other} if part.other else set())
+    rows = tables.rows(part.record, part.table, columns, where)
+    for column, wanted in where.items():
+        rows = rows[rows[column].isin(_listed(wanted))]
+    return rows
+
+
+def _positive(part: Part) -> dict[str, Any]:
+    """Columns and values of the positive class."""
+    return part.positive if isinstance(part.positive, dict) else {part.positive: True} if part.positive else {}
+
+
+def _values(part: Part, where: dict[str, Any], tables: RecordedTables) -> dict[Any, float]:
+    """One number for each repetition."""
+    rows = _chosen(part, where, tables)
+    return {repetition: _reduced(part, group) for repetition, group in rows.groupby(part.over)}
+
+
+def _reduced(part: Part, rows: pd.DataFrame) -> float:
+    if part.estimator == "auroc":
+        chosen = np.logical_and.reduce(
+            [rows[column].isin(_listed(wanted)) for column, wanted in _positive(part).items()]
+        )
+        return _auroc(rows[part.value].to_numpy(), chosen)
+    if part.estimator == "spearman":
+        return float(rows[[part.value, part.other]].rank().corr().iloc[0, 1])
+    if part.estimator in EXTREMES:
+        return float(EXTREMES[part.estimator](rows[part.value].to_numpy()))
+    return float(rows[part.value].mean())
+
+
+def _listed(wanted: Any) -> list[Any]:
+    return wanted if isinstance(wanted, list) else [wanted]
+
+
+def _auroc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Chance that a positive scores above another; NaN if there is only one class, or a score is NaN."""
+    if np.isnan(scores).any():
+        return math.nan
+    return float(binary_metrics.auroc(*binary_metrics.rank(scores, positive).once()))

@@ -1,0 +1,168 @@
+"""The command ``normcourse``: record, reproduce, claims, info. Thin: every verb calls the package.
+
+``normcourse`` is the same as ``python -m normcourse``. What is wrong with a command is said in one line, with exit code
+2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+
+from normlib._utils.commands import Command
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Words after ``normcourse``; None takes those of the process.
+
+    Returns:
+        The exit code, which is 0, 1 for verdicts that differ from what the book states, 2 for a command that cannot be
+        carried out, 130 for one that was stopped and can go on.
+
+    >>> main(["record", "unknown"])
+    2
+    """
+    return _command().run(arguments)
+
+
+def _command() -> Command:
+    command = Command("normcourse", "The course: record experiments, reproduce them, and compute its claims.")
+    record = command.verb(
+        "record",
+        _record,
+        "run an experiment and write it to results/",
+        """examples:
+  normcourse record cifar10-interventions
+  normcourse record cifar10-interventions-cpu --part 1/2   (and --part 2/2 in another terminal)
+  normcourse record cifar10-interventions --smoke          (tiny, in a minute, keeps nothing)""",
+    )
+    record.add_argument("name", nargs="?", help="an experiment; without it, all are listed")
+    record.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only every N-th run, from the I-th")
+    record.add_argument("--anew", action="store_true", help="record again what is recorded already")
+    record.add_argument("--smoke", action="store_true", help="run it tiny and keep nothing")
+
+    reproduce = command.verb(
+        "reproduce",
+        _reproduce,
+        "run a recorded experiment again and compare",
+        """example:
+  normcourse reproduce digits-simclr
+  normcourse reproduce --claim cut-is-rate   (only the runs that this claim rests on)""",
+    )
+    what = reproduce.add_mutually_exclusive_group(required=True)
+    what.add_argument("name", nargs="?", help="an experiment")
+    what.add_argument("--claim", metavar="ID", help="instead: the runs that a claim of the ledger rests on")
+    reproduce.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only every N-th run")
+
+    claims = command.verb(
+        "claims",
+        _claims,
+        "the claims ledger: verdicts computed from recorded numbers",
+        """examples:
+  normcourse claims
+  normcourse claims --json
+  normcourse claims --accept   (let the book state the verdicts that the records give now)""",
+    )
+    claims.add_argument("--json", action="store_true", help="print everything as JSON")
+    claims.add_argument("--accept", action="store_true", help="write these verdicts to book/verdicts.json")
+
+    info = command.verb(
+        "info",
+        _info,
+        "minutes that each experiment takes here",
+        """example:
+  normcourse info --seconds 3""",
+    )
+    info.add_argument("--seconds", type=float, default=10.0, help="length of the probe (10)")
+    info.add_argument("--accelerator", default="auto", help="auto (default), cpu, cuda or mps")
+    return command
+
+
+def _record(options: argparse.Namespace) -> None:
+    from normcourse import experiments
+
+    if options.name is None:
+        for name, experiment in experiments.EXPERIMENTS.items():
+            print(f"{name:28}  {experiment.question}")
+    elif options.smoke:
+        for name, table in experiments.smoke(options.name).items():
+            print(f"{name}: {len(table)} rows of {', '.join(table.columns)}")
+    else:
+        print(f"recorded in {experiments.record(options.name, part=options.part, anew=options.anew)}")
+        if left := experiments.missing(options.name):
+            print(f"{len(left)} runs are left for other parts")
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    from normcourse import experiments
+
+    if options.claim:
+        _reproduce_claim(options.claim, options.part)
+    else:
+        _print_comparison(experiments.reproduce(options.name, part=options.part))
+
+
+def _reproduce_claim(name: str, part: tuple[int, int]) -> None:
+    from normcourse import claims, experiments
+    from normcourse.experiments.runner import part_of
+    from normcourse.paths import RESULTS, RUNS
+
+    by_id = {claim.id: claim for claim in claims.ledger()}
+    if name not in by_id:
+        raise ValueError(f"--claim must be one of {', '.join(by_id)}; got {name!r}")
+    claim = by_id[name]
+    jobs = claims.jobs(claim)
+    if not jobs:
+        raise ValueError(f"{name} rests on no recorded run: {claim.needs}")
+    mine = part_of([(record, job) for record, all_jobs in jobs.items() for job in all_jobs], part)
+    for record in dict.fromkeys(record for record, _ in mine):
+        _print_comparison(experiments.reproduce(record, jobs=[job for of, job in mine if of == record]))
+    for title, results in (("recorded", RESULTS), ("reproduced", RUNS / "reproduced")):
+        verdict = claims.judge(claim, results=results)
+        print(f"{title}: {verdict.word}; " + "; ".join(effect.as_words() for effect in verdict.effects))
+
+
+def _print_comparison(table) -> None:
+    columns = table.groupby(["table", "column"], sort=False)
+    summary = columns.agg(runs=("identical", "size"), identical=("identical", "sum"), largest=("difference", "max"))
+    print(summary.rename(columns={"largest": "largest relative difference of means"}).to_string())
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from normcourse import claims
+
+    verdicts = claims.table()
+    if options.accept:
+        claims.accept(verdicts)
+    if options.json:
+        import json
+
+        print(json.dumps([claims.as_json(one) for one in verdicts], indent=1, ensure_ascii=False))
+    else:
+        for one in verdicts:
+            print(f"{one.word:15} {one.claim.id:28} {one.claim.statement}")
+        counts = [f"{sum(one.word == word for one in verdicts)} {word}" for word in claims.VERDICTS]
+        print(f"{len(verdicts)} claims: {', '.join(counts)}")
+    wrong = [*claims.differences(verdicts, claims.stated())]
+    for line in wrong:
+        print(f"normcourse: {line}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _info(options: argparse.Namespace) -> None:
+    from normcourse.machine import minutes
+
+    print(minutes(options.accelerator, options.seconds).to_string(index=False))
+
+
+def _part(word: str) -> tuple[int, int]:
+    first, slash, parts = word.partition("/")
+    if not (slash and re.fullmatch("[0-9]{1,9}", first) and re.fullmatch("[0-9]{1,9}", parts)):
+        raise argparse.ArgumentTypeError(f"a part is I/N, such as 1/2, got {word!r}")
+    return int(first), int(parts)

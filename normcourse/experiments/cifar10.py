@@ -1,0 +1,281 @@
+"""The runs on CIFAR-10 that are recorded: their settings in two editions, for a GPU and for a CPU, and their tables."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from normcourse.experiments import digits_methods, store
+from normcourse.experiments.store import Job, Tables
+from normcourse.paths import RESULTS
+from normlib import data
+from normlib.evaluation import sample_table
+from normlib.training import DivergenceError, History, architecture, recipes, run_dir
+from normlib.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from normlib.data import ImageSet
+    from normlib.models import SimCLR
+
+CONDITIONS = {"default": {}, "cut 3": {"cut": 3.0}, "GradScale 1": {"grad_scale": 1.0}}
+# A rate that is best in a short search may be too large for a long run, where the embeddings grow longer.
+SLOWER = {"GradScale 1 slow": ("GradScale 1", 1 / 2), "GradScale 1 slower": ("GradScale 1", 1 / 4)}
+RATES = {
+    "gpu": {
+        "default": [0.2, 0.4, 0.8, 1.6],
+        "cut 3": [0.05, 0.1, 0.2, 0.4],
+        "GradScale 1": [0.0125, 0.025, 0.05, 0.1],
+    },
+    "cpu": [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 3.2],  # all conditions
+}
+METHODS = {  # each with a projector that has BatchNorm, as on digits
+    f"{method}, {condition}": {"head": "batch_norm", **settings, **digits_methods.changed_by(condition, method)}
+    for method, settings in digits_methods.METHODS.items()
+    for condition in digits_methods.CONDITIONS
+}
+METHOD_RATES = {
+    f"{method}, {condition}": rates
+    for method, by_condition in digits_methods.RATES.items()
+    for condition, rates in by_condition.items()
+}
+HELD_OUT = [[0, 5], [3, 8], [1, 6]]  # two classes for each seed: an animal and a vehicle
+TAIL = {"largest": 5000, "tail_ratio": 1.5}  # 14,739 images: the paper's long-tailed CIFAR-10
+TAIL_ORDERS = [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 2, 9, 4, 1, 6, 3, 8, 5, 0], [5, 8, 3, 6, 1, 4, 9, 2, 7, 0]]
+CORRUPTIONS = {"kinds": ["gaussian_noise", "blur", "contrast", "occlusion"], "severities": [1, 3, 5], "images": 1000}
+
+
+def jobs(settings: dict[str, Any]) -> list[Job]:
+    """Every condition at its learning rates, with every seed."""
+    return [
+        {"condition": condition, "lr": lr, "seed": seed}
+        for condition in settings["conditions"]
+        for lr in _rates(settings, condition)
+        for seed in range(settings["seeds"])
+    ]
+
+
+def recipe_of(settings: dict[str, Any], job: Job) -> Recipe:
+    """The recipe of one run."""
+    by_seed = settings["by_seed"][job["seed"]] if "by_seed" in settings else {}
+    changes = settings["change"] | settings["conditions"][job["condition"]] | by_seed
+    return recipes.changed(recipes.named(settings["recipe"]), changes | {"lr": job["lr"], "seed": job["seed"]})
+
+
+def run_job(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
+    """Train one run in a run directory, going on where it was stopped; then score its images.
+
+    A run whose loss becomes NaN is a result: it ends there, ``diverged`` in ``epochs``, and has no norms and samples.
+    """
+    recipe = recipe_of(settings, job)
+    images, every = recipe.images(), settings["track_every"]
+    try:
+        trained = run_dir.train(
+            recipe, folder, images=images, track_every=every, knn=settings["knn"], accelerator=settings["accelerator"]
+        )
+    except DivergenceError as error:
+        return _tables(error.history, every, diverged=True)
+    norms = trained.norms[trained.norms["statistic"] != "count"]
+    tables = _tables(trained.history, every, diverged=False) | {"norms": norms}
+    if settings["samples"] != "none":
+        with_bank = settings["samples"] == "all" and job["seed"] == 0
+        tables["samples"] = samples(settings, recipe, trained.model, images, with_bank)
+    return tables
+
+
+def _tables(history: History, every: int, *, diverged: bool) -> Tables:
+    steps = history.steps.drop(columns="lr")  # of the schedule; ``lr`` is the run's own
+    epochs = steps.groupby("epoch", as_index=False)[["loss", "norm"]].mean()
+    epochs = epochs.merge(history.epochs, on="epoch", how="outer").assign(diverged=diverged)
+    return {"steps": steps[steps["step"] % every == 0], "epochs": epochs}
+
+
+def configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
+    """The whole recipe of one run, for its provenance, and what its network is made of."""
+    recipe = recipe_of(settings, job)
+    return asdict(recipe) | {"architecture": _architecture(*(getattr(recipe, name) for name in _PARTS))}
+
+
+_PARTS = ("method", "network", "head", "projector", "grad_scale")
+
+
+@lru_cache
+def _architecture(*parts: Any) -> dict[str, str]:
+    return architecture(Recipe(**dict(zip(_PARTS, parts, strict=True))).model())
+
+
+def work(settings: dict[str, Any]) -> tuple[str, int, int]:
+    """The recipe, the number of runs, and the pairs that they train on in all; no data are read for it."""
+    sizes = [
+        _training_images(settings["change"] | condition | by_seed)
+        for name, condition in settings["conditions"].items()
+        for by_seed in settings.get("by_seed", [{}] * settings["seeds"])
+        for _ in _listed_rates(settings, name) or [None]
+    ]
+    return settings["recipe"], len(sizes), sum(sizes) * settings["change"]["epochs"]
+
+
+def _training_images(change: dict[str, Any]) -> int:
+    if "largest" in change:
+        return sum(round(change["largest"] * change.get("tail_ratio", 1) ** -rank) for rank in range(10))
+    return 50_000 - 5_000 * len(change.get("held_out", ()))
+
+
+def images(settings: dict[str, Any]) -> ImageSet:
+    """The data that all runs choose their images from."""
+    return recipes.load_once(settings["change"]["data"], "train")
+
+
+def _rates(settings: dict[str, Any], condition: str) -> list[float]:
+    """The learning rates of a condition: those that are named, or the best in a recorded experiment.
+
+    A condition that was not searched there takes a part of another one's rate, or else the rate of the default.
+    """
+    if listed := _listed_rates(settings, condition):
+        return listed
+    if condition in METHODS:
+        return [best_rate(settings["rates"], condition)]
+    searched, part = SLOWER.get(condition, (condition if condition in CONDITIONS else "default", 1))
+    return [part * best_rate(settings["rates"], searched)]
+
+
+def _listed_rates(settings: dict[str, Any], condition: str) -> list[float]:
+    listed = settings.get("lrs", [])
+    return listed[condition] if isinstance(listed, dict) else listed
+
+
+def best_rate(name: str, condition: str) -> float:
+    """The learning rate with the lowest loss over the last epoch of a recorded search, or the highest kNN accuracy.
+
+    Accuracy decides where the search says so, since a collapse has the lowest loss where there are no negatives.
+
+    Warns:
+        The search does not bracket it: no lower rate was tried, or no higher one, diverged runs included.
+
+    Raises:
+        FileNotFoundError: The search has not been recorded, or only in part.
+        ValueError: All its runs diverged.
+    """
+    settings = (experiments("gpu") | experiments("cpu"))[name][1]
+    wanted = [job for job in jobs(settings) if job["condition"] == condition]
+    found = [job for job in wanted if store.folder_of(RESULTS / name, job).is_dir()]
+    if len(found) < len(wanted):
+        raise FileNotFoundError(
+            f"learning rates come from {name}, where {len(found)} of {len(wanted)} runs of {condition!r} are recorded; "
+            f"finish it with: python -m normlib record {name}"
+        )
+    epochs = store.join(RESULTS / name, wanted)["epochs"]
+    last = epochs[(epochs["epoch"] == settings["change"]["epochs"]) & ~epochs["diverged"]]
+    if last.empty:
+        raise ValueError(f"all runs of {condition!r} in {name} diverged; search lower learning rates")
+    by_rate = last.groupby("lr")
+    best = float(by_rate["knn"].mean().idxmax() if "choose_by" in settings else by_rate["loss"].mean().idxmin())
+    tried = {job["lr"] for job in wanted}
+    if best in (min(tried), max(tried)):
+        warnings.warn(f"{name} does not bracket the best rate of {condition!r}, {best}: search further", stacklevel=2)
+    return best
+
+
+def samples(settings: dict[str, Any], recipe: Recipe, model: SimCLR, bank: ImageSet, with_bank: bool) -> pd.DataFrame:
+    """The per-sample table of a network: test images, where wanted corrupted ones too, and the bank's own."""
+    sets, test = recipe.test_sets(), recipe.test_images()
+    if settings["samples"] == "all":
+        few = test.subset(_spread(len(test), settings["corrupt"]["images"]))
+        for kind in settings["corrupt"]["kinds"]:
+            for severity in settings["corrupt"]["severities"]:
+                sets[f"{kind} {severity}"] = data.corrupt(few, kind, severity)
+    return sample_table(model, bank, sets, k=settings["k"], with_bank=with_bank, seed=recipe.train.seed)
+
+
+def _spread(total: int, wanted: int) -> torch.Tensor:
+    return torch.arange(0, total, max(1, total // wanted))[:wanted]
+
+
+def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Question, settings and smoke settings of each experiment, by name.
+
+    Args:
+        edition: ``"gpu"``, ResNet-18 with the paper's recipe; or ``"cpu"``, a narrow network, names ending in ``-cpu``.
+    """
+    on_gpu = edition == "gpu"
+    suffix, recipe, epochs = ("", "paper", 12) if on_gpu else ("-cpu", "cpu", 16)
+    base = {
+        "recipe": recipe,
+        "accelerator": "auto" if on_gpu else "cpu",
+        "track_every": 10 if on_gpu else 20,
+        "knn": True,
+        "k": 200,
+        "corrupt": CORRUPTIONS,
+        "samples": "none",
+    }
+    tiny = {
+        "recipe": "digits",
+        "accelerator": "cpu",
+        "seeds": 1,
+        "k": 20,
+        "corrupt": {"kinds": ["blur"], "severities": [3], "images": 50},
+    }
+
+    def entry(question, seeds, epochs, warmup, smoke=None, **settings):
+        change = {"data": "cifar10-jpeg", "epochs": epochs, "warmup_epochs": warmup}
+        small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1}, "lrs": [0.1]} | (smoke or {})
+        return question, base | {"change": change, "seeds": seeds} | settings, tiny | small
+
+    short, warmup = (4, 1) if on_gpu else (2, 0.5)
+    # In the CPU edition GradScale diverged at the rate of the search, so the large network takes half of it at once.
+    few = {"default": {}, "cut 3": CONDITIONS["cut 3"], "GradScale 1 slow": CONDITIONS["GradScale 1"]}
+    many = CONDITIONS | {name: CONDITIONS[of] for name, (of, _) in SLOWER.items()}
+    rates = f"cifar10-rates{suffix}"
+    named = {
+        rates: entry(
+            "Which learning rate suits SimCLR on CIFAR-10 by default, after a cut by 3, and with GradScale?",
+            1, short, warmup, conditions=CONDITIONS, knn=False, lrs=RATES[edition],
+            smoke={"lrs": [0.05, 0.1]},
+        ),
+        f"cifar10-interventions{suffix}": entry(
+            "At its own best learning rate, does SimCLR on CIFAR-10 gain from cut-initialization or GradScale?",
+            3, epochs, 1, conditions=few if on_gpu else many, rates=rates, samples="all",
+            smoke={"conditions": {"cut 3": CONDITIONS["cut 3"]}},
+        ),
+        f"cifar10-held-out{suffix}": entry(
+            "Are embeddings of two classes that SimCLR never saw shorter than those of the other eight?",
+            3, epochs, 1, conditions={"default": {}}, rates=rates, samples="test",
+            by_seed=[{"held_out": pair} for pair in HELD_OUT],
+        ),
+        f"cifar10-long-tailed{suffix}": entry(
+            "Are rare classes shorter than common ones, with the classes' order permuted, against a balanced control?",
+            3, epochs, 1, rates=rates, samples="test",
+            conditions={"default": TAIL, "balanced": {"largest": 1474}},
+            by_seed=[{"tail_order": order} for order in TAIL_ORDERS],
+            smoke={"conditions": {"default": {"largest": 100, "tail_ratio": 1.2}, "balanced": {"largest": 50}}},
+        ),
+    }  # fmt: skip
+    if on_gpu:
+        named["cifar10-weight-decay"] = entry(
+            "What does weight decay do to the norms and to the features of SimCLR on CIFAR-10?",
+            1, epochs, 1, rates=rates,
+            conditions={"default": {}} | {f"decay {decay:g}": {"weight_decay": decay} for decay in (0.0, 1e-4, 5e-4)},
+        )  # fmt: skip
+        two = ("vicreg, GradScale", "byol, cut")
+        small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1, "held_out": [0, 5]}}
+        small |= {"conditions": {name: METHODS[name] for name in two}, "lrs": {name: [0.002] for name in two}}
+        named["cifar10-methods-rates"] = entry(
+            "Which learning rate suits each method beside SimCLR on CIFAR-10, by default, after a cut, with GradScale?",
+            1, 8, 1, conditions=METHODS, lrs=METHOD_RATES, choose_by="knn", smoke=small,
+        )  # fmt: skip
+        named["cifar10-methods"] = entry(
+            "Beyond SimCLR, on CIFAR-10: do norms grow and mean something, and does cut or GradScale help?",
+            3, epochs, 1, conditions=METHODS, rates="cifar10-methods-rates", samples="test",
+            by_seed=[{"held_out": pair} for pair in HELD_OUT], smoke=small,
+        )  # fmt: skip
+        named["cifar10-long"] = entry(
+            "How do norms, loss and features of SimCLR on CIFAR-10 move over a hundred epochs at the paper's rate?",
+            1, 100, 5, conditions={"default": {}}, lrs=[recipes.named(recipe).train.lr], samples="all",
+        )  # fmt: skip
+    return named

@@ -1,0 +1,1 @@
+"""Helpers that the rest of normlib shares; nothing here is public."""

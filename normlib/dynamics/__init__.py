@@ -1,0 +1,24 @@
+"""What steps of an optimiser do to norms and angles of free embeddings: exact laws, bounds and equilibria.
+
+The laws are those of chapters 3, 4, 6 and 8; they hold for free embeddings, which an optimiser moves directly.
+"""
+
+from normlib.dynamics.noise import norm_after_noise
+from normlib.dynamics.steps import (
+    angle_after_steps,
+    cosine_change_bound,
+    cosine_step,
+    equilibrium_norm,
+    norm_after_step,
+    time_to_align,
+)
+
+__all__ = [
+    "angle_after_steps",
+    "cosine_change_bound",
+    "cosine_step",
+    "equilibrium_norm",
+    "norm_after_noise",
+    "norm_after_step",
+    "time_to_align",
+]

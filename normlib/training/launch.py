@@ -1,0 +1,69 @@
+"""Which devices a run uses: one, or one for each process that ``torchrun`` started."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from normlib._utils.devices import best_kind
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def processes() -> int:
+    """How many processes ``torchrun`` started for this run, on all machines; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_WORLD_SIZE" in os.environ else 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that prints and writes."""
+    return processes() == 1 or int(os.environ["RANK"]) == 0
+
+
+def launch(accelerator: str, precision: str, logger: Any = None) -> Fabric:
+    """A Fabric for this process, joined to the others where there are any.
+
+    Raises:
+        ValueError: The device is not there, or Fabric does not know ``accelerator`` or ``precision``.
+        ModuleNotFoundError: Fabric is not installed.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("training needs Lightning Fabric: pip install lightning-fabric rich") from None
+    check_accelerator(accelerator)
+    here = int(os.environ["LOCAL_WORLD_SIZE"]) if processes() > 1 else 1
+    many = {"strategy": "ddp", "num_nodes": processes() // here} if processes() > 1 else {}
+    fabric = Fabric(accelerator=accelerator, devices=here, precision=precision, loggers=logger, **many)
+    if processes() > 1:
+        fabric.launch()
+    return fabric
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Refuse a device that this machine does not have."""
+    there = {
+        "auto": True,
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "gpu": torch.cuda.is_available() or torch.backends.mps.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not isinstance(accelerator, str) or not there.get(accelerator, False):
+        usable = ", ".join(name for name, found in there.items() if found)
+        raise ValueError(f"accelerator={accelerator!r} is not available here; usable are {usable}")
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The first device of a kind, ``"auto"`` being the best there is.
+
+    Raises:
+        ValueError: There is none.
+    """
+    check_accelerator(accelerator)
+    if accelerator in ("auto", "gpu"):
+        accelerator = best_kind()
+    return torch.device(accelerator)

@@ -1,0 +1,413 @@
+"""The claims ledger: verdicts follow the recorded numbers, and the book states what they say."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from normcourse import claims, experiments
+from normcourse.claims import Part, evidence
+from normlib import cli
+
+ROOT = Path(__file__).parents[3]
+ENTRY = {"says": "a number", "record": "tiny", "table": "numbers", "value": "x", "expect": {"above": 0}}
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    return claims.table()
+
+
+def recorded(folder: Path, frame: pd.DataFrame, name: str = "tiny", **job) -> Path:
+    """A record of one table, with what tells the run apart from others."""
+    place = folder / name / "_".join(f"{key}-{value}" for key, value in job.items())
+    place.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(place / "numbers.parquet")
+    (place / "provenance.json").write_text(json.dumps({"job": job}))
+    return folder
+
+
+def measured(folder: Path, **entry) -> claims.Effect:
+    return evidence.measure(evidence.part("test", ENTRY | entry), evidence.RecordedTables(folder))
+
+
+def written(tmp_path: Path, entries: list, group: str = "Group") -> Path:
+    path = tmp_path / "claims.yml"
+    path.write_text(json.dumps({group: entries}))  # JSON is YAML
+    return path
+
+
+# The book's own ledger
+
+
+def test_the_book_states_what_the_records_say(verdicts):
+    assert [*claims.differences(verdicts, claims.stated())] == []
+
+
+def test_every_record_that_is_there_gives_its_number(verdicts):
+    missing = [
+        (one.claim.id, effect.part.says)
+        for one in verdicts
+        for effect in one.effects
+        if effect.outcome == "no record" and (claims.RESULTS / effect.part.record).is_dir()
+    ]
+    assert missing == []
+
+
+def test_every_record_is_an_experiment(verdicts):
+    assert {record for one in verdicts for record in one.claim.records} <= set(experiments.EXPERIMENTS)
+
+
+def test_every_chapter_and_cell_exists(verdicts):
+    for one in verdicts:
+        if one.claim.chapter:
+            notebook = nbformat.read(ROOT / "notebooks" / f"{one.claim.chapter}.ipynb", 4)
+            assert not one.claim.cell or one.claim.cell in {cell.id for cell in notebook.cells}, one.claim.id
+
+
+def test_failures_are_in_it(verdicts):
+    words = {one.claim.id: one.word for one in verdicts}
+    assert words["orthogonal-gradient"] == "reproduced"
+    assert words["quoted-bound"] == "not reproduced"
+    assert words["opposite-halves"] == "partly"
+    assert words["decay-changes-norms"] == "not tried here"
+
+
+def test_runs_of_a_claim_are_only_its_own():
+    by_id = {claim.id: claim for claim in claims.ledger()}
+    assert claims.jobs(by_id["cut-is-rate"]) == {"laws": [{"measurement": "cut and rate"}]}
+    helped = claims.jobs(by_id["cut-helps-cifar"])["cifar10-interventions-cpu"]
+    assert {job["condition"] for job in helped} == {"cut 3", "default"}
+    assert claims.jobs(by_id["decay-changes-norms"]) == {}
+
+
+# What the records say, changed
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """The records of laws, where they may be changed, and the claims that rest on them alone."""
+    shutil.copytree(claims.RESULTS / "laws", tmp_path / "laws")
+    return tmp_path, [claim for claim in claims.ledger() if claim.records == ("laws",)]
+
+
+def test_an_altered_number_is_found(copied):
+    folder, about_laws = copied
+    path = folder / "laws" / "measurement-gradients" / "laws.parquet"
+    table = pd.read_parquet(path)
+    changed = table["quantity"] == "nt-xent: radial share of the gradient"
+    table.loc[changed.idxmax(), "value"] = 0.5
+    table.to_parquet(path)
+    now = [claims.judge(claim, results=folder) for claim in about_laws]
+    stated = {claim.id: claims.stated()[claim.id] for claim in about_laws}
+    (line,) = claims.differences(now, stated)
+    assert line.startswith("orthogonal-gradient: partly, and the book states reproduced")
+
+
+def test_a_number_that_leaves_the_verdict_is_found_too(copied):
+    folder, about_laws = copied
+    path = folder / "laws" / "measurement-steps-to-align" / "laws.parquet"
+    table = pd.read_parquet(path)
+    table.loc[table["quantity"] == "align: steps at norm 10, over 100", "value"] += 0.2
+    table.to_parquet(path)
+    now = [claims.judge(claim, results=folder) for claim in about_laws]
+    stated = {claim.id: claims.stated()[claim.id] for claim in about_laws}
+    (line,) = claims.differences(now, stated)
+    assert line.startswith("steps-constant: as stated, but from ['96.6")
+
+
+def test_a_removed_record_is_not_tried(copied):
+    folder, about_laws = copied
+    shutil.rmtree(folder / "laws" / "measurement-cut-and-rate")
+    words = {claim.id: claims.judge(claim, results=folder).word for claim in about_laws}
+    assert words["cut-is-rate"] == words["cut-with-biases"] == "not tried here"
+    assert words["orthogonal-gradient"] == "reproduced"
+    shutil.rmtree(folder / "laws")
+    assert {claims.judge(claim, results=folder).word for claim in about_laws} == {"not tried here"}
+
+
+def test_a_claim_that_comes_or_goes_is_found(verdicts):
+    stated = claims.stated()
+    assert [*claims.differences(verdicts[1:], stated)] == [
+        "orthogonal-gradient: the book states reproduced for a claim that is not in the ledger"
+    ]
+    del stated["growth"]
+    assert [*claims.differences(verdicts, stated)] == ["growth: reproduced, and the book states nothing"]
+
+
+def test_accepted_verdicts_are_stated(verdicts, tmp_path):
+    claims.accept(verdicts, tmp_path / "verdicts.json")
+    assert claims.stated(tmp_path / "verdicts.json") == claims.stated()
+    assert [path.name for path in tmp_path.iterdir()] == ["verdicts.json"]
+
+
+# Numbers, intervals, outcomes
+
+
+@given(hnp.arrays(float, st.integers(2, 12), elements=st.floats(-100, 100, width=32)))
+@settings(max_examples=50)
+def test_interval_is_students(values):
+    mean, low, high = evidence._summary(values, "mean")
+    error = stats.sem(values)
+    assert mean == pytest.approx(values.mean())
+    half = stats.t.ppf(0.975, len(values) - 1) * error
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_auroc_is_scikit_learns_with_ties(rows):
+    scores, positive = np.array([score for score, _ in rows]), np.array([one for _, one in rows])
+    found = evidence._auroc(scores, positive)
+    if positive.all() or not positive.any():
+        assert math.isnan(found)
+    else:
+        assert found == pytest.approx(roc_auc_score(positive, scores))
+
+
+def test_rank_correlation_is_scipys(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.integers(0, 9, 100), "y": rng.integers(0, 9, 100), "seed": np.arange(100) % 2})
+    effect = measured(recorded(tmp_path, frame), estimator="spearman", **{"with": "y"})
+    peers = [stats.spearmanr(group.x, group.y)[0] for _, group in frame.groupby("seed")]
+    assert effect.estimate == pytest.approx(np.mean(peers))
+    assert effect.repetitions == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "expect", "outcome"),
+    [
+        ([1, 1.1, 0.9], {"above": 0}, "holds"),
+        ([1, 1.1, 0.9], {"below": 0}, "fails"),
+        ([1, -1.1, 0.9], {"above": 0}, "open"),
+        ([1, 1.1, 0.9], {"near": 1, "within": 0.5}, "holds"),
+        ([1, 1.1, 0.9], {"near": 3, "within": 0.5}, "fails"),
+        ([1, 1.1, 0.9], {"above": 0, "below": 1}, "open"),
+        ([5], {"above": 0}, "open"),  # one seed shows nothing
+    ],
+)
+def test_outcome_is_that_of_the_whole_interval(tmp_path, values, expect, outcome):
+    frame = pd.DataFrame({"x": values, "seed": range(len(values))})
+    assert measured(recorded(tmp_path, frame), expect=expect).outcome == outcome
+
+
+def test_differences_are_paired(tmp_path):
+    for condition, shift in (("a", 0.0), ("b", 0.5)):
+        frame = pd.DataFrame(
+            {"x": [1.0, 10.0, 100.0] + np.array([0, 0.01, -0.01]) * (shift > 0) + shift, "seed": range(3)}
+        )
+        recorded(tmp_path, frame, condition=condition)
+    effect = measured(tmp_path, where={"condition": "b"}, minus={"condition": "a"})
+    assert effect.outcome == "holds"
+    assert effect.estimate == pytest.approx(0.5)
+    assert effect.high - effect.low < 0.1
+
+
+def test_one_run_may_bring_its_own_interval(tmp_path):
+    frame = pd.DataFrame({"x": [0.5], "low": [0.4], "high": [0.6], "seed": [0]})
+    effect = measured(recorded(tmp_path, frame), interval=["low", "high"])
+    assert (effect.estimate, effect.low, effect.high, effect.outcome) == (0.5, 0.4, 0.6, "holds")
+
+
+def test_extremes_have_no_interval(tmp_path):
+    frame = pd.DataFrame({"x": [0.1, 0.3, 0.2, 0.9], "seed": [0, 0, 1, 1]})
+    effect = measured(recorded(tmp_path, frame), estimator="largest", expect={"below": 1})
+    assert (effect.estimate, effect.low, effect.high, effect.outcome) == (0.9, 0.9, 0.9, "holds")
+
+
+@pytest.mark.parametrize("estimator", ["largest", "smallest"])
+@pytest.mark.parametrize("seeds", [[0, 0, 1, 1], [0, 1, 1, 2]])
+def test_an_extreme_with_a_number_missing_is_not_known(tmp_path, estimator, seeds):
+    frame = pd.DataFrame({"x": [math.nan, 0.3, 0.2, 0.9], "seed": seeds})
+    effect = measured(recorded(tmp_path, frame), estimator=estimator, expect={"below": 1})
+    assert math.isnan(effect.estimate)
+    assert effect.outcome == "open"
+    assert effect.as_words() == "nan, open"
+
+
+def test_a_mean_is_that_of_the_seeds_that_have_a_number(tmp_path):
+    frame = pd.DataFrame({"x": [math.nan, 0.3, 0.2], "seed": [0, 1, 2]})
+    effect = measured(recorded(tmp_path, frame), expect={"below": 1})
+    assert (effect.estimate, effect.repetitions) == (pytest.approx(0.25), 2)
+
+
+def test_scores_that_are_nan_have_no_auroc():
+    assert math.isnan(evidence._auroc(np.array([1.0, math.nan, 2.0]), np.array([True, False, False])))
+
+
+def test_verdict_needs_every_part():
+    part = Part("", "", "", "", {"above": 0})
+    claim = claims.ledger()[0]
+
+    def word(*outcomes):
+        return claims.Verdict(claim, tuple(claims.Effect(part, 0, 0, 0, 1, one) for one in outcomes)).word
+
+    assert word("holds", "holds") == "reproduced"
+    assert word("holds", "no record") == word("holds", "open") == word("holds", "fails") == "partly"
+    assert word("open", "fails") == word("open", "no record") == "not reproduced"
+    assert word("no record", "no record") == word() == "not tried here"
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({}, "without an id"),
+        ({"id": "a"}, r"lacks \['source', 'statement'\]"),
+        ({"id": "a", "statement": "s", "source": "rumour", "needs": "x"}, "source among"),
+        ({"id": "a", "statement": "s", "source": "paper"}, "neither parts nor what it needs"),
+        ({"id": "a", "statement": "s", "source": "paper", "verdict": "reproduced"}, "unknown keys"),
+        ({"id": "a", "statement": "s", "source": "paper", "parts": ["x"]}, "no mapping"),
+        ({"id": "a", "statement": "s", "source": "paper", "parts": [ENTRY | {"p": 1}]}, "unknown keys"),
+        ({"id": "a", "statement": "s", "source": "paper", "parts": [{"says": "x"}]}, "lacks"),
+        (
+            {"id": "a", "statement": "s", "source": "paper", "parts": [ENTRY | {"estimator": "median"}]},
+            "estimator must",
+        ),
+        ({"id": "a", "statement": "s", "source": "paper", "parts": [ENTRY | {"expect": {"over": 1}}]}, "expect must"),
+        (
+            {"id": "a", "statement": "s", "source": "paper", "parts": [ENTRY | {"expect": {"above": "1e-9"}}]},
+            "expect must",
+        ),
+    ],
+)
+def test_bad_entries_are_named(tmp_path, entry, words):
+    with pytest.raises(ValueError, match=words):
+        claims.ledger(written(tmp_path, [entry]))
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"estimator": "spearman"}, "'a': spearman needs a second column, with"),
+        ({"estimator": "auroc"}, "'a': auroc needs the class to find, positive"),
+        ({"interval": ["low", "high"], "minus": {"condition": "b"}}, "'a': interval is that of a value"),
+    ],
+)
+def test_a_part_that_says_too_little_or_too_much_is_refused(tmp_path, part, words):
+    entry = {"id": "a", "statement": "s", "source": "paper", "parts": [ENTRY | part]}
+    with pytest.raises(ValueError, match=words):
+        claims.ledger(written(tmp_path, [entry]))
+
+
+def test_an_id_is_used_once(tmp_path):
+    entry = {"id": "same", "statement": "s", "source": "paper", "needs": "x"}
+    with pytest.raises(ValueError, match="id twice: same"):
+        claims.ledger(written(tmp_path, [entry, entry]))
+
+
+@given(st.text(max_size=80))
+@settings(max_examples=100)
+def test_any_text_as_a_ledger_gives_claims_or_a_clear_error(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("ledger") / "claims.yml"
+    path.write_text(text, encoding="utf-8")
+    try:
+        message = "" if claims.ledger(path) == () else "claims from nothing"
+    except ValueError as error:
+        message = str(error).replace(str(path), "")
+        message = "" if message != str(error) else message
+    assert message == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(64) + b"PAR1", b"not parquet at all"])
+def test_a_damaged_record_is_one_clear_error(tmp_path, content):
+    recorded(tmp_path, pd.DataFrame({"x": [1.0], "seed": [0]}))
+    (tmp_path / "tiny" / "numbers.parquet").write_bytes(content)
+    with pytest.raises(ValueError, match=r"numbers\.parquet cannot give the columns"):
+        measured(tmp_path)
+
+
+def test_a_missing_column_is_named(tmp_path):
+    recorded(tmp_path, pd.DataFrame({"y": [1.0], "seed": [0]}))
+    with pytest.raises(ValueError, match=r"cannot give the columns \['seed', 'x'\]"):
+        measured(tmp_path)
+
+
+def test_only_nan_is_no_number(tmp_path):
+    with pytest.raises(ValueError, match="has no number in the record tiny"):
+        measured(recorded(tmp_path, pd.DataFrame({"x": [math.nan], "seed": [0]})))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "3"])
+def test_a_damaged_file_of_verdicts_says_how_to_write_it(tmp_path, text):
+    (tmp_path / "verdicts.json").write_text(text)
+    with pytest.raises(ValueError, match="normlib claims --accept"):
+        claims.stated(tmp_path / "verdicts.json")
+
+
+# The command
+
+
+def test_command_prints_the_table_without_torch():
+    code = "import sys; from normlib import cli; code = cli.main(['claims']); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", f"{code}; sys.exit(code)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "False"
+    assert lines[0].split()[:2] == ["reproduced", "orthogonal-gradient"]
+
+
+def test_command_prints_json(capsys):
+    assert cli.main(["claims", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["id"] for one in found] == [claim.id for claim in claims.ledger()]
+    assert {one["verdict"] for one in found} <= set(claims.VERDICTS)
+
+
+def test_command_fails_when_the_book_states_something_else(capsys, monkeypatch):
+    stated = claims.stated()
+    stated["quoted-bound"]["verdict"] = "reproduced"
+    monkeypatch.setattr(claims, "stated", lambda: stated)
+    assert cli.main(["claims"]) == 1
+    assert capsys.readouterr().err == "normlib: quoted-bound: not reproduced, and the book states reproduced\n"
+
+
+def test_command_reproduces_one_claim(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(experiments, "RUNS", tmp_path)
+    assert cli.main(["reproduce", "--claim", "orthogonal-gradient"]) == 0
+    assert "reproduced: reproduced; " in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "reproduced" / "laws").iterdir()] == ["measurement-gradients"]
+
+
+def test_parts_of_a_claim_share_out_the_runs_of_all_its_records(capsys, monkeypatch):
+    jobs = {"a": [{"seed": 0}], "b": [{"seed": 0}, {"seed": 1}]}
+    asked = []
+
+    def reproduce(name, *, jobs):
+        asked.append((name, jobs))
+        return pd.DataFrame({"table": ["t"], "column": ["c"], "identical": [True], "difference": [0.0]})
+
+    monkeypatch.setattr(claims, "jobs", lambda claim: jobs)
+    monkeypatch.setattr(experiments, "reproduce", reproduce)
+    monkeypatch.setattr(claims, "judge", lambda claim, *, results: claims.Verdict(claim))
+    for part in ("1/2", "2/2", "3/3"):
+        assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--part", part]) == 0
+    assert asked == [
+        *(("a", [{"seed": 0}]), ("b", [{"seed": 1}])),
+        ("b", [{"seed": 0}]),
+        ("b", [{"seed": 1}]),
+    ]
+    assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--part", "4/4"]) == 2
+    assert "part 4/4 has no runs" in capsys.readouterr().err
+
+
+def test_command_names_the_claims_there_are(capsys):
+    assert cli.main(["reproduce", "--claim", "perpetual motion"]) == 2
+    assert "--claim must be one of orthogonal-gradient, " in capsys.readouterr().err
+    assert cli.main(["reproduce", "--claim", "decay-changes-norms"]) == 2
+    assert "rests on no recorded run" in capsys.readouterr().err

@@ -1,0 +1,267 @@
+"""CIFAR-10H and CIFAR-10N: small files in the published formats, from a server on this machine, and the real ones."""
+
+import hashlib
+import http.server
+import io
+import re
+import threading
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from normlib import confidence, data
+from normlib.data import human_label_files
+
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
+needs_files = pytest.mark.skipif(not (SHARED / "cifar10n.npz").is_file(), reason="needs CIFAR-10H and CIFAR-10N")
+
+
+# --- votes ---
+
+
+def votes(labelled=True):
+    counts = np.array([[9, 1, 0], [0, 10, 0], [2, 3, 5], [0, 4, 6]])
+    return data.HumanVotes("ten people", counts, labels=np.array([0, 1, 2, 2]) if labelled else None)
+
+
+def test_agreement_and_entropy_are_those_of_each_image():
+    joined = votes().join(pd.DataFrame({"index": [2, 0, 1], "label": [2, 0, 1], "norm": [1.0, 2.0, 3.0]}))
+    assert joined["human_agreement"].tolist() == [0.5, 0.9, 1]
+    np.testing.assert_allclose(
+        joined["human_entropy"], [stats.entropy([2, 3, 5]), stats.entropy([9, 1]), 0], atol=1e-12
+    )
+    assert joined["norm"].tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"label": [0]}, "table has no column 'index'; it has label"),
+        ({"index": [], "label": []}, "at least one row"),
+        ({"index": [4], "label": [0]}, "index must be in 0..3 of ten people, got 4..4"),
+        ({"index": [-1], "label": [0]}, "index must be in 0..3"),
+        ({"index": [0, 1], "label": [0, 3]}, "label must be in 0..2, got 0..3; are these the images"),
+        (
+            {"index": [1, 0, 2], "label": [0, 1, 2]},
+            "but 2 of 3 rows differ; are these the images that ten people is about",
+        ),
+    ],
+)
+def test_rows_of_other_images_are_refused(table, message):
+    with pytest.raises(ValueError, match=message):
+        votes().join(pd.DataFrame(table))
+
+
+def test_without_labels_the_majority_tells_another_order():
+    right = pd.DataFrame({"index": range(4), "label": [0, 1, 2, 2]})
+    assert votes(labelled=False).join(right)["human_agreement"].tolist() == [0.9, 1, 0.5, 0.6]
+    with pytest.raises(ValueError, match="mostly be what most people chose, but is so in 25% of the rows"):
+        votes(labelled=False).join(right.assign(label=[1, 0, 1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("counts", "labels", "message"),
+    [
+        (np.ones(3, int), None, r"integers of shape \(N, C\), got int64 of \(3,\)"),
+        (np.ones((3, 2)), None, "must be integers"),
+        (np.array([[1, 0], [0, 0]]), None, "at least one vote for each image"),
+        (np.array([[2, -1]]), None, "0 or more"),
+        (np.ones((3, 2), int), np.zeros(2, int), r"labels must be integers of shape \(3,\), got int64 of \(2,\)"),
+    ],
+)
+def test_what_are_no_votes_is_refused(counts, labels, message):
+    with pytest.raises(ValueError, match=message):
+        data.HumanVotes("votes", counts, labels)
+
+
+# --- files ---
+
+
+def small_counts(seed=0):
+    counts = np.random.default_rng(seed).multinomial(50, np.full(10, 0.1), size=20)
+    packed = io.BytesIO()
+    np.save(packed, counts)
+    return counts, packed.getvalue()
+
+
+def small_labels(seed=0):
+    random = np.random.default_rng(seed)
+    return {key: random.integers(0, 10, 20) for key in human_label_files.SETS}
+
+
+def torch_file(content, *, numpy_1=False, zipped=True):
+    """What ``torch.save`` writes, in its present or its first format; ``numpy_1`` with the names of numpy 1."""
+    packed = io.BytesIO()
+    torch.save(content, packed, _use_new_zipfile_serialization=zipped)
+    if not numpy_1:
+        return packed.getvalue()
+    if not zipped:
+        return packed.getvalue().replace(b"numpy._core", b"numpy.core")
+    renamed = io.BytesIO()
+    with zipfile.ZipFile(packed) as old, zipfile.ZipFile(renamed, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b"numpy._core", b"numpy.core"))
+    return renamed.getvalue()
+
+
+def npz(content):
+    packed = io.BytesIO()
+    np.savez(packed, **{name: content[key].astype(np.uint8) for key, name in human_label_files.SETS.items()})
+    return packed.getvalue()
+
+
+@pytest.fixture
+def server():
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            served.asked.append(self.path)
+            if self.path not in served.pages:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(served.pages[self.path])
+
+        def log_message(self, *args):
+            pass
+
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served.pages, served.asked = {}, []
+    thread = threading.Thread(target=served.serve_forever, args=(0.02,))
+    thread.start()
+    yield served
+    served.shutdown()
+    thread.join()
+    served.server_close()
+
+
+@pytest.fixture
+def published(server, monkeypatch):
+    """Small sets take the place of the published ones; ``pages`` at /first and /second are what two addresses serve."""
+    addresses = tuple(f"http://127.0.0.1:{server.server_port}/{name}" for name in ("first", "second"))
+    for name, content in (("CIFAR10H", small_counts()[1]), ("CIFAR10N", npz(small_labels()))):
+        source = getattr(human_label_files, name)
+        small = replace(source, addresses=addresses, sha256=human_label_files.digest(content))
+        monkeypatch.setattr(human_label_files, name, small)
+    return server
+
+
+def test_cifar10h_is_downloaded_once_and_shows_its_licence(tmp_path, published, capsys):
+    counts, published.pages["/first"] = small_counts()
+    found = data.cifar10h(root=tmp_path, download=True)
+    assert np.array_equal(found.counts, counts)
+    assert "non-commercial use only, CC BY-NC-SA 4.0" in capsys.readouterr().out
+    assert np.array_equal(data.cifar10h(root=tmp_path, download=True).counts, counts)
+    assert published.asked == ["/first"]
+    assert capsys.readouterr().out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["cifar10h-counts.npy"]
+
+
+@pytest.mark.parametrize("numpy_1", [True, False])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_cifar10n_is_read_from_each_format_of_its_file(tmp_path, published, capsys, numpy_1, zipped):
+    labels = small_labels()
+    published.pages["/first"] = torch_file(labels, numpy_1=numpy_1, zipped=zipped)
+    found = data.cifar10n(root=tmp_path, download=True)
+    assert "non-commercial use only, CC BY-NC 4.0" in capsys.readouterr().out
+    assert np.array_equal(found.labels, labels["clean_label"])
+    assert found.counts.sum(axis=1).tolist() == [3] * 20
+    people = [labels[f"random_label{person}"] for person in (1, 2, 3)]
+    assert found.counts[7, 4] == sum(person[7] == 4 for person in people)
+    assert [path.name for path in tmp_path.iterdir()] == ["cifar10n.npz"]
+
+
+def test_cifar10n_runs_no_code_of_its_file(tmp_path, published):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "evil",))
+
+    published.pages["/first"] = torch_file({**small_labels(), "clean_label": Evil()})
+    published.pages["/second"] = torch_file(small_labels())
+    data.cifar10n(root=tmp_path / "data", download=True)
+    assert published.asked == ["/first", "/second"]
+    assert not (tmp_path / "evil").exists()
+
+
+def test_what_no_address_delivers_is_told_and_leaves_nothing(tmp_path, published):
+    published.pages["/first"] = small_counts(seed=1)[1]
+    with pytest.raises(
+        ConnectionError, match=r"(?s)CIFAR-10H could not be .*/first: what it delivers is not.*second: 404"
+    ):
+        data.cifar10h(root=tmp_path, download=True)
+    published.pages["/first"] = b"<html>"
+    with pytest.raises(ConnectionError, match="first: it is no file of CIFAR-10N"):
+        data.cifar10n(root=tmp_path, download=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_without_words_is_told_by_its_kind(tmp_path, published, monkeypatch):
+    def load(*_, **__):
+        raise EOFError
+
+    published.pages["/first"] = b"cut short"
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(ConnectionError, match="first: it is no file of CIFAR-10N: EOFError"):
+        data.cifar10n(root=tmp_path, download=True)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda c: c[:-1], lambda c: c[::-1], lambda c: c.astype(np.int32), lambda c: np.roll(c, 1, axis=0)]
+)
+def test_another_length_order_or_type_is_refused(tmp_path, published, spoil):
+    np.save(tmp_path / "cifar10h-counts.npy", spoil(small_counts()[0]))
+    with pytest.raises(ValueError, match=r"is not the published CIFAR-10H: .*This fetches it again: python -c"):
+        data.cifar10h(root=tmp_path)
+    published.pages["/first"] = small_counts()[1]
+    assert len(data.cifar10h(root=tmp_path, download=True)) == 20
+
+
+@pytest.mark.parametrize(("function", "file"), [("cifar10h", "cifar10h-counts.npy"), ("cifar10n", "cifar10n.npz")])
+def test_pickles_and_other_files_are_refused(tmp_path, published, function, file):
+    for content in (b"", b"text", torch_file({})):
+        (tmp_path / file).write_bytes(content)
+        with pytest.raises(ValueError, match="is not the published"):
+            getattr(data, function)(root=tmp_path)
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / file).write_bytes((tmp_path / "objects.npy").read_bytes())
+    with pytest.raises(ValueError, match="is not the published"):
+        getattr(data, function)(root=tmp_path)
+
+
+def test_missing_files_name_the_command_that_fetches_them(tmp_path, published, monkeypatch):
+    monkeypatch.setenv("NORMLIB_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError) as caught:
+        data.cifar10n()
+    command = 'python -c "from normlib import data; data.cifar10n(download=True)"'
+    assert str(caught.value) == f"CIFAR-10N is not in {tmp_path / 'cifar10n.npz'}. This fetches it: {command}"
+    published.pages["/first"] = torch_file(small_labels())
+    code = re.search('"(.*)"', command)[1]
+    exec(code)
+    assert len(data.cifar10n()) == 20
+
+
+# --- the real ones ---
+
+
+@needs_files
+def test_the_published_files_are_known_whole():
+    published = hashlib.sha256((SHARED / "cifar10h-counts.npy").read_bytes()).hexdigest()
+    assert published == "9b36b4550349af56c79083356312eb4af856cc5fd3caf1f669d40b9d0bbb69ff"
+    h, n = data.cifar10h(root=SHARED), data.cifar10n(root=SHARED)
+    assert (h.counts.sum(axis=1).min(), h.counts.sum(axis=1).max()) == (47, 63)
+    labels = np.load(SHARED / "cifar10-test-labels.npy")
+    assert (h.counts.argmax(axis=1) == labels).mean() == pytest.approx(0.9921)
+    first = np.load(SHARED / "cifar10n.npz")["random1"]
+    assert (first != n.labels).mean() == pytest.approx(0.1723, abs=1e-4)
+    table = pd.DataFrame({"index": np.arange(10_000), "label": labels})
+    agreement = h.join(table)["human_agreement"]
+    assert agreement.mean() > 0.9
+    assert confidence.correlation(h.join(table), "human_entropy", {"human_agreement": +1})["value"][0] < -0.9
+    with pytest.raises(ValueError, match="are these the images that CIFAR-10N is about"):
+        n.join(table)

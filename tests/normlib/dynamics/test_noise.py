@@ -1,0 +1,98 @@
+"""Growth of free embeddings under noise: the real optimisers against the law of each."""
+
+import pytest
+import torch
+
+from normlib import dynamics, gradients
+from normlib.evaluation import collapse
+from normlib.losses import unit
+from normlib.training import Lars
+
+POINTS, D = 48, 16
+
+
+def shaken(make, steps, start, noise, seed=0):
+    """Mean square and mean fourth power of the norms after some steps along tangential noise of size G/‖z‖."""
+    generator = torch.Generator().manual_seed(seed)
+    points = unit(torch.randn(POINTS, D, generator=generator, dtype=torch.float64)) * start
+    z = [torch.nn.Parameter(point) for point in points]  # LARS takes the norm of a whole tensor
+    optimizer = make(z)
+    for _ in range(steps):
+        pull = torch.randn(POINTS, D, generator=generator, dtype=torch.float64)
+        for point, direction in zip(z, pull, strict=True):
+            side = gradients.tangent(point.detach(), direction)
+            point.grad = noise * side / side.norm() / point.detach().norm()
+        optimizer.step()
+    return torch.stack([point.detach().norm() for point in z])
+
+
+@pytest.mark.parametrize(
+    ("law", "make", "setting", "start"),
+    [
+        ("sgd", lambda z: torch.optim.SGD(z, lr=0.1), {"lr": 0.1, "noise": 2.0}, 1.0),
+        ("sgd", lambda z: torch.optim.SGD(z, lr=0.1, momentum=0.8), {"lr": 0.1, "noise": 1.0, "momentum": 0.8}, 2.0),
+        ("adamw", lambda z: torch.optim.AdamW(z, lr=0.02, weight_decay=0, betas=(0.9, 0.99)),
+         {"lr": 0.02, "dim": D}, 2.0),
+        ("lars", lambda z: Lars(z, lr=1.0, trust_coefficient=0.1), {"lr": 1.0, "trust": 0.1}, 1.0),
+        ("lars", lambda z: Lars(z, lr=0.5, trust_coefficient=0.04, momentum=0.5),
+         {"lr": 0.5, "trust": 0.04, "momentum": 0.5}, 1.0),
+    ],
+)  # fmt: skip
+def test_optimisers_grow_free_embeddings_as_their_law_says(law, make, setting, start):
+    norms = shaken(make, 300, start, setting.get("noise", 3.0))
+    expected = dynamics.norm_after_noise(law, start, 300, **setting).item()
+    assert norms.mean().item() == pytest.approx(expected, rel=0.03)
+    assert expected > 1.2 * start
+
+
+def test_lars_is_exact_at_every_length_and_blind_to_the_size_of_the_noise():
+    for noise in (1e-3, 10.0):
+        norms = shaken(lambda z: Lars(z, lr=2.0, trust_coefficient=0.05, eps=0.0), 40, 0.7, noise)
+        expected = dynamics.norm_after_noise("lars", 0.7, 40, lr=2.0, trust=0.05)
+        torch.testing.assert_close(norms, expected.expand(POINTS), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting", "words"),
+    [
+        (("rmsprop", 1.0, 1), {"lr": 0.1}, "optimizer must be one of 'sgd', 'adamw', 'lars', got 'rmsprop'"),
+        (("sgd", 1.0, 1), {"lr": 0.1}, "noise must be a number > 0, got None; SGD's growth"),
+        (("adamw", 1.0, 1), {"lr": 0.1}, "dim must be an integer ≥ 1, got None; AdamW's growth"),
+        (("sgd", 0.0, 1), {"lr": 0.1, "noise": 1.0}, "norm must be a number > 0"),
+        (("sgd", 1.0, -1), {"lr": 0.1, "noise": 1.0}, "steps must be a number ≥ 0, got -1"),
+        (("lars", 1.0, 1), {"lr": 0.1, "momentum": 1.0}, "momentum must be a number ≥ 0 and < 1, got 1.0"),
+    ],
+)
+def test_wrong_settings_are_refused(arguments, setting, words):
+    with pytest.raises(ValueError, match=words):
+        dynamics.norm_after_noise(*arguments, **setting)
+
+
+def test_collapse_is_named_by_its_kind():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(200, 8, generator=generator, dtype=torch.float64)
+    bundle = torch.ones(8, dtype=torch.float64) + 0.01 * noise
+    line = noise[:, :1] * torch.ones(8, dtype=torch.float64) + 0.01 * noise
+    assert (collapse(bundle).name, collapse(line).name, collapse(noise).name) == ("complete", "dimensional", "")
+    assert collapse(noise).rank == pytest.approx(8, rel=0.05)
+    assert collapse(noise).spread == pytest.approx(1, abs=0.05)
+    assert collapse(noise * torch.logspace(-3, 3, 200, dtype=torch.float64)[:, None]) == pytest.approx(collapse(noise))
+
+
+def test_rows_without_a_direction_do_not_spread():
+    assert collapse(torch.zeros(5, 3)) == ("complete", 0.0, 0.0)
+    z = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    assert collapse(torch.cat([z, torch.zeros(4, 3)])) == pytest.approx(collapse(z))
+    assert collapse(torch.tensor([[3.0, 0.0], [0.0, 0.0], [0.0, 0.0]])).name == "complete"
+
+
+def test_the_spread_of_a_collapse_is_one_minus_the_mean_cosine():
+    z = torch.randn(30, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 1
+    u = unit(z)
+    assert collapse(z).spread == pytest.approx(1 - (u @ u.T).mean().item())
+
+
+@pytest.mark.parametrize("z", [torch.ones(1, 3), torch.ones(3), torch.tensor([[1.0, torch.nan], [0.0, 1.0]])])
+def test_collapse_refuses_what_is_no_set_of_embeddings(z):
+    with pytest.raises(ValueError, match=r"z must be finite and of shape \(N, D\) with N ≥ 2"):
+        collapse(z)
