@@ -154,13 +154,13 @@ def own_turn(model, images, config, views, device):
 
 def contenders(recipe, config, images, steps, device):
     """What gives each contender a turn, by name."""
-    turns = {"normlib": partial(own_turn, recipe.model(), images, config, recipe.views(), device)}
+    turns = {"normlib": partial(own_turn, recipe.build_model(), images, config, recipe.augmentation(), device)}
     dtypes = {"float32": None}
     if config.precision in AUTOCAST:
         dtypes[config.precision] = AUTOCAST[config.precision]
     for precision, dtype in dtypes.items():
         for name, loop in {"torchvision": torchvision_loop, "lightly": lightly_loop}.items():
-            arguments = (*loop(config.temperature), recipe.model(), images, config, steps, device, dtype)
+            arguments = (*loop(config.temperature), recipe.build_model(), images, config, steps, device, dtype)
             turns[f"{name}, {precision}"] = partial(peer_turn, *arguments)
     return turns
 
@@ -199,7 +199,7 @@ def flops_of_a_pair(recipe):
     """Floating-point operations of the network, forward and backward, for two views of an image."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    pairs, model = 2, recipe.model()
+    pairs, model = 2, recipe.build_model()
     with FlopCounterMode(display=False) as counter:
         model(torch.rand(2 * pairs, 3, SIZE, SIZE)).sum().backward()
     return counter.get_total_flops() / pairs
@@ -256,8 +256,16 @@ def print_profile(recipe, config, images, device):
             profiler.stop()
 
     with mock.patch("normlib.training.step.info_nce", labelled("info_nce", losses.info_nce)):
-        views = labelled("augmentation", recipe.views())
-        fit(recipe.model(), images, config, augment=views, accelerator=device.type, progress=False, on_epoch=on_epoch)
+        views = labelled("augmentation", recipe.augmentation())
+        fit(
+            recipe.build_model(),
+            images,
+            config,
+            augment=views,
+            accelerator=device.type,
+            progress=False,
+            on_epoch=on_epoch,
+        )
     events = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CPU]
     in_loss = (event for event in events if any(each.name == "info_nce" for each in lineage(event)))
     loss_nodes = {event.sequence_nr for event in in_loss if event.sequence_nr >= 0}

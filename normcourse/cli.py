@@ -39,12 +39,14 @@ def _command() -> Command:
         "run an experiment and write it to results/",
         """examples:
   normcourse record cifar10-interventions
-  normcourse record cifar10-interventions-cpu --part 1/2   (and --part 2/2 in another terminal)
+  normcourse record cifar10-interventions-cpu --shard 1/2   (and --shard 2/2 in another terminal)
   normcourse record cifar10-interventions --smoke          (tiny, in a minute, keeps nothing)""",
     )
     record.add_argument("name", nargs="?", help="an experiment; without it, all are listed")
-    record.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only every N-th run, from the I-th")
-    record.add_argument("--anew", action="store_true", help="record again what is recorded already")
+    record.add_argument(
+        "--shard", type=_shard, default=(1, 1), metavar="I/N", help="only every N-th run, from the I-th"
+    )
+    record.add_argument("--overwrite", action="store_true", help="record again what is recorded already")
     record.add_argument("--smoke", action="store_true", help="run it tiny and keep nothing")
 
     reproduce = command.verb(
@@ -58,7 +60,7 @@ def _command() -> Command:
     what = reproduce.add_mutually_exclusive_group(required=True)
     what.add_argument("name", nargs="?", help="an experiment")
     what.add_argument("--claim", metavar="ID", help="instead: the runs that a claim of the ledger rests on")
-    reproduce.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only every N-th run")
+    reproduce.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="only every N-th run")
 
     claims = command.verb(
         "claims",
@@ -94,23 +96,23 @@ def _record(options: argparse.Namespace) -> None:
         for name, table in experiments.smoke(options.name).items():
             print(f"{name}: {len(table)} rows of {', '.join(table.columns)}")
     else:
-        print(f"recorded in {experiments.record(options.name, part=options.part, anew=options.anew)}")
+        print(f"recorded in {experiments.record(options.name, shard=options.shard, overwrite=options.anew)}")
         if left := experiments.missing(options.name):
-            print(f"{len(left)} runs are left for other parts")
+            print(f"{len(left)} runs are left for other shards")
 
 
 def _reproduce(options: argparse.Namespace) -> None:
     from normcourse import experiments
 
     if options.claim:
-        _reproduce_claim(options.claim, options.part)
+        _reproduce_claim(options.claim, options.shard)
     else:
-        _print_comparison(experiments.reproduce(options.name, part=options.part))
+        _print_comparison(experiments.reproduce(options.name, shard=options.shard))
 
 
-def _reproduce_claim(name: str, part: tuple[int, int]) -> None:
+def _reproduce_claim(name: str, shard: tuple[int, int]) -> None:
     from normcourse import claims, experiments
-    from normcourse.experiments.runner import part_of
+    from normcourse.experiments.runner import shard_of
     from normcourse.paths import RESULTS, RUNS
 
     by_id = {claim.id: claim for claim in claims.ledger()}
@@ -120,7 +122,7 @@ def _reproduce_claim(name: str, part: tuple[int, int]) -> None:
     jobs = claims.jobs(claim)
     if not jobs:
         raise ValueError(f"{name} rests on no recorded run: {claim.needs}")
-    mine = part_of([(record, job) for record, all_jobs in jobs.items() for job in all_jobs], part)
+    mine = shard_of([(record, job) for record, all_jobs in jobs.items() for job in all_jobs], shard)
     for record in dict.fromkeys(record for record, _ in mine):
         _print_comparison(experiments.reproduce(record, jobs=[job for of, job in mine if of == record]))
     for title, results in (("recorded", RESULTS), ("reproduced", RUNS / "reproduced")):
@@ -137,7 +139,7 @@ def _print_comparison(table) -> None:
 def _claims(options: argparse.Namespace) -> int:
     from normcourse import claims
 
-    verdicts = claims.table()
+    verdicts = claims.judge_all()
     if options.accept:
         claims.accept(verdicts)
     if options.json:
@@ -161,8 +163,8 @@ def _info(options: argparse.Namespace) -> None:
     print(minutes(options.accelerator, options.seconds).to_string(index=False))
 
 
-def _part(word: str) -> tuple[int, int]:
-    first, slash, parts = word.partition("/")
-    if not (slash and re.fullmatch("[0-9]{1,9}", first) and re.fullmatch("[0-9]{1,9}", parts)):
-        raise argparse.ArgumentTypeError(f"a part is I/N, such as 1/2, got {word!r}")
-    return int(first), int(parts)
+def _shard(word: str) -> tuple[int, int]:
+    first, slash, shards = word.partition("/")
+    if not (slash and re.fullmatch("[0-9]{1,9}", first) and re.fullmatch("[0-9]{1,9}", shards)):
+        raise argparse.ArgumentTypeError(f"a shard is I/N, such as 1/2, got {word!r}")
+    return int(first), int(shards)

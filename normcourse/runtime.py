@@ -66,7 +66,7 @@ def mode() -> Mode:
     return value
 
 
-def pick(*, recorded: T, smoke: T, full: T) -> T:
+def by_mode(*, recorded: T, smoke: T, full: T) -> T:
     """The one of three values that belongs to the current mode.
 
     Args:
@@ -80,7 +80,7 @@ def pick(*, recorded: T, smoke: T, full: T) -> T:
     Raises:
         ValueError: ``NORMLIB_MODE`` names no mode.
 
-    >>> pick(recorded=20, smoke=2, full=500) in (20, 2, 500)
+    >>> by_mode(recorded=20, smoke=2, full=500) in (20, 2, 500)
     True
     """
     return {"recorded": recorded, "smoke": smoke, "full": full}[mode()]
@@ -105,7 +105,7 @@ def preflight(minutes: Mapping[str, float] | None = None) -> None:
 
     Args:
         minutes: Expected minutes in the current mode by class of device, keys out of ``"cpu"`` (two cores), ``"t4"``
-            and ``"h100"`` (A100 and newer data-centre GPUs as well). Where modes differ, choose with :func:`pick`.
+            and ``"h100"`` (A100 and newer data-centre GPUs as well). Where modes differ, choose with :func:`by_mode`.
 
     Raises:
         TypeError: ``minutes`` is no mapping.

@@ -77,7 +77,7 @@ def _train(options: argparse.Namespace) -> None:
     from normlib.training import recipes, run_dir
     from normlib.training.launch import is_first
 
-    recipe = recipes.changed(recipes.named(options.recipe), _settings(options.set))
+    recipe = recipes.get(options.recipe).replace(**_settings(options.set))
     if is_first():
         print(recipe)
     trained = run_dir.train(

@@ -79,7 +79,7 @@ WORDS = st.sampled_from([*VALUES, "/", "/dev/null", ".", "~", "a/" * 2000]) | st
 SETTINGS = st.builds("{}={}".format, st.sampled_from(KEYS), st.sampled_from(VALUES) | st.text(max_size=12)) | WORDS
 DEVICE = st.sampled_from([[], ["--accelerator", "cpu"], ["--accelerator", "abacus"], ["--accelerator", ""]])
 PART = st.sampled_from(
-    [[], *(["--part", part] for part in ("1/2", "3/2", "0/0", "²/3", "9" * 5000 + "/1", "/", "-1/2"))]
+    [[], *(["--shard", part] for part in ("1/2", "3/2", "0/0", "²/3", "9" * 5000 + "/1", "/", "-1/2"))]
 )
 
 
@@ -126,7 +126,7 @@ QUICK = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped
 @example(["seed=" + "-" * 3000 + "1"])
 @example([f"projector=({10**26},4)"])
 @example([f"cut={10**30}"])
-@example([f"grad_scale={10**400}"])
+@example([f"grad_scale_power={10**400}"])
 def test_train_takes_or_refuses_any_settings(nowhere, words):
     code, said = run("train", "digits", "--out", "run", "--accelerator", "cpu", "--set", *words)
     assert code in (2, 130)
@@ -327,7 +327,7 @@ def ledger(nowhere, monkeypatch):
     monkeypatch.setattr(claims.accept, "__defaults__", (places["stated"],))
     kept = {"path": places["ledger"], "results": nowhere / "results"}
     kept["results"].mkdir()
-    monkeypatch.setattr(claims.table, "__kwdefaults__", kept)
+    monkeypatch.setattr(claims.judge_all, "__kwdefaults__", kept)
     places["ledger"].write_text("Group:\n- {id: one, statement: It is so., source: course, needs: much}\n")
     assert run("claims", "--accept") == (0, "")
     return places
@@ -341,7 +341,7 @@ def test_damaged_verdicts_are_named_and_can_be_written_anew(ledger, text):
     for words in (["claims"], ["claims", "--json"]):
         said = refused(*words)
         assert str(ledger["stated"]) in said
-        assert "normlib claims --accept" in said
+        assert "normcourse claims --accept" in said
     assert run("claims", "--accept") == (0, "")
 
 

@@ -27,10 +27,10 @@ from normlib.data import cifar10_files, human_label_files
 from normlib.evaluation import samples
 from normlib.training import run_dir
 from normlib.training.checkpoints import Checkpoints
-from normlib.training.recipes import RECIPES, changed
+from normlib.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
-SHORT = changed(RECIPES["digits"], {"epochs": 1, "warmup_epochs": 0, "batch_size": 1024})
+SHORT = RECIPES["digits"].replace(epochs=1, warmup_epochs=0, batch_size=1024)
 
 
 def damaged(content: bytes):

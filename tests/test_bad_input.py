@@ -103,8 +103,8 @@ UNLISTED = {
             "evaluation.Collapse",
             "evaluation.NeighbourScores",
             "recipes.Network",
-            "records.Experiment",
-            "runs.Trained",
+            "experiments.Experiment",
+            "run_dir.TrainedRun",
             "simulations.Encoders",
             "simulations.Mixture",
             "training.DivergenceError",
@@ -132,9 +132,9 @@ UNLISTED = {
     "cli.main": "argparse, and test_cli.py",
     "gradients.cosine_step": "the inside of a loop, as it says",
     "checks.first_wrong": "for verdicts that checks make",
-    "training.Lars.step": "as any optimiser of torch",
+    "training.LARS.step": "as any optimiser of torch",
     **dict.fromkeys(
-        (f"records.Experiment.{name}" for name in ("configuration", "jobs", "work")), "functions of a record"
+        (f"experiments.Experiment.{name}" for name in ("configuration", "jobs", "work")), "functions of a record"
     ),
 }
 
@@ -214,7 +214,7 @@ def drawn(**more: Any) -> dict[str, Any]:
 
 
 def short() -> recipes.Recipe:
-    return recipes.changed(recipes.RECIPES["digits"], {"epochs": 1, "warmup_epochs": 0})
+    return recipes.RECIPES["digits"].replace(epochs=1, warmup_epochs=0)
 
 
 def trained() -> dict[str, Any]:
@@ -248,7 +248,7 @@ row("losses.vicreg", pair, z1=ROWS, z2=ROWS, eps=POSITIVE,
     **dict.fromkeys(("invariance", "variance", "covariance"), NOT_NEGATIVE))  # fmt: skip
 
 row("gradients.tangent", lambda: {"z": Z, "v": Z}, z=ALIKE, v=ALIKE)
-row("gradients.cosine_similarity_grad", pair, z1=ROWS, z2=ROWS)
+row("gradients.cosine_loss_grad", pair, z1=ROWS, z2=ROWS)
 row("gradients.info_nce_grad", pair, z1=ROWS, z2=ROWS, temperature=POSITIVE, denominator=WORD)
 row("gradients.norm_after_step", lambda: {"z": Z, "grad": Z, "lr": 1}, z=ALIKE, grad=ALIKE, lr=POSITIVE)
 row("gradients.radial_share", lambda: {"z": Z, "grad": Z}, z=ALIKE, grad=ALIKE)
@@ -280,20 +280,20 @@ row("interventions.GradScale.forward", dict, interventions.GradScale(1).forward,
 row("interventions.weight_decay_groups", lambda: {"model": nn.Linear(2, 2), "weight_decay": 1},
     model=(*OBJECT, nn.ReLU()), weight_decay=NOT_NEGATIVE)  # fmt: skip
 
-row("models.SimCLR", parts, backbone=OBJECT, projector=OBJECT, grad_scale=NOT_NEGATIVE)
+row("models.SimCLR", parts, backbone=OBJECT, projector=OBJECT, grad_scale_power=NOT_NEGATIVE)
 row("models.digits_encoder", dict, width=(*COUNT, 1), out_features=(*COUNT, 1), seed=SEED)
 row("models.resnet18_cifar", dict, seed=SEED)
 row("models.narrow_resnet", dict, width=COUNT, seed=SEED)
 row("models.projection_head", lambda: dict.fromkeys(("in_features", "hidden", "out_features"), 4), **WIDTHS)
 row("models.batch_norm_head", lambda: dict.fromkeys(("in_features", "hidden", "out_features"), 4), **WIDTHS)
 row("models.prediction_head", lambda: {"features": 4, "hidden": 4}, features=COUNT, hidden=COUNT, seed=SEED)
-row("methods.JointEmbedding", lambda: parts() | {"loss": losses.vicreg}, backbone=OBJECT, projector=OBJECT,
-    loss=(None, *FUNCTION), grad_scale=NOT_NEGATIVE)  # fmt: skip
-row("methods.SimSiam", lambda: parts("predictor"), backbone=OBJECT, projector=OBJECT, predictor=OBJECT,
-    grad_scale=NOT_NEGATIVE)  # fmt: skip
-row("methods.BYOL", lambda: parts("predictor"), backbone=OBJECT, projector=OBJECT, predictor=OBJECT,
-    grad_scale=NOT_NEGATIVE, ema=(*NOT_NEGATIVE, 1))  # fmt: skip
-row("methods.JointEmbedding.loss", pair, network(models.JointEmbedding).loss, z1=ROWS[:-2], z2=ROWS[:-2])
+row("models.JointEmbedding", lambda: parts() | {"loss": losses.vicreg}, backbone=OBJECT, projector=OBJECT,
+    loss=(None, *FUNCTION), grad_scale_power=NOT_NEGATIVE)  # fmt: skip
+row("models.SimSiam", lambda: parts("predictor"), backbone=OBJECT, projector=OBJECT, predictor=OBJECT,
+    grad_scale_power=NOT_NEGATIVE)  # fmt: skip
+row("models.BYOL", lambda: parts("predictor"), backbone=OBJECT, projector=OBJECT, predictor=OBJECT,
+    grad_scale_power=NOT_NEGATIVE, ema=(*NOT_NEGATIVE, 1))  # fmt: skip
+row("models.JointEmbedding.loss", pair, network(models.JointEmbedding).loss, z1=ROWS[:-2], z2=ROWS[:-2])
 for kind in (models.SimSiam, models.BYOL):
     row(f"methods.{kind.__name__}.loss", lambda: dict.fromkeys(("p1", "p2", "z1", "z2"), Z), network(kind).loss,
         **dict.fromkeys(("p1", "p2", "z1", "z2"), ROWS[:-2]))  # fmt: skip
@@ -336,13 +336,13 @@ row("data.HumanVotes.join", dict, data.HumanVotes("n", np.array([[1, 2]])).join,
 
 row("evaluation.knn", lambda: bank(k=2), **BANK, **VOTE, n_classes=(*some(COUNT), 1))
 row("evaluation.neighbour_scores", lambda: bank(k=2), **BANK, **VOTE, n_classes=(*some(COUNT), 1))
-row("evaluation.nearest_few_label", lambda: bank(query_labels=LABEL), **BANK, **CUT, query_labels=LABELS)
-row("evaluation.few_label_hits", lambda: bank(query_labels=LABEL), **BANK, **CUT, query_labels=LABELS)
+row("evaluation.few_shot_accuracy", lambda: bank(query_labels=LABEL), **BANK, **CUT, query_labels=LABELS)
+row("evaluation.few_shot_correct", lambda: bank(query_labels=LABEL), **BANK, **CUT, query_labels=LABELS)
 row("evaluation.probe_logits", bank, **BANK | {"bank_labels": (*LABELS, LABEL * 0)})
 row("evaluation.linear_probe", lambda: bank(query_labels=LABEL), **BANK, query_labels=LABELS)
 row("evaluation.mahalanobis", bank, **BANK)
 row(
-    "evaluation.collapse",
+    "evaluation.detect_collapse",
     lambda: {"z": Z},
     z=(*TENSOR, Z[0], Z[None], *ROWS[11:]),
     least_spread=NOT_NEGATIVE,
@@ -351,7 +351,7 @@ row(
 row("evaluation.embed", lambda: {"model": network(), "images": PIXELS}, model=OBJECT, images=(*IMAGES, PIXELS[:0]),
     batch_size=COUNT)  # fmt: skip
 
-row("confidence.familiarity", lambda: {"table": RUN}, table=TABLE, scores=SCORES)
+row("confidence.oriented_scores", lambda: {"table": RUN}, table=TABLE, scores=SCORES)
 row("confidence.detection", scored, table=TABLE, outcome=(*OUTCOME, range(120)), scores=SCORES)
 row(
     "confidence.correlation", scored, table=TABLE, outcome=OUTCOME, scores=SCORES, method=WORD, within=some(COLUMN[:-1])
@@ -366,9 +366,9 @@ row("confidence.curve", scored, table=TABLE, outcome=OUTCOME, score=COLUMN, bins
 row("confidence.trend", scored, table=TABLE, outcome=OUTCOME, score=COLUMN, bins=(*COUNT, 1), by=WORD)
 row("confidence.calibrate", lambda: scored("correct"), table=TABLE, correct=OUTCOME, score=COLUMN, bins=(*COUNT, 1),
     seed=SEED)  # fmt: skip
-row("confidence.each_run", lambda: {"table": RUNS, "function": len}, table=TABLE, function=(None, *FUNCTION),
+row("confidence.per_run", lambda: {"table": RUNS, "function": len}, table=TABLE, function=(None, *FUNCTION),
     by=(*NAMES, []))  # fmt: skip
-row("confidence.over_seeds", lambda: {"frame": RUNS, "value": "value"}, frame=TABLE, value=COLUMN,
+row("confidence.mean_over_seeds", lambda: {"frame": RUNS, "value": "value"}, frame=TABLE, value=COLUMN,
     by=(None, *NAMES), seed=COLUMN[:-1])  # fmt: skip
 
 row("plotting.band", lambda: drawn(frame=RUNS, x="step", y="value"), ax=(*OBJECT, Figure()), frame=TABLE,
@@ -405,7 +405,7 @@ row("tracking.NormTracker.plot", dict, lambda **options: tracker().plot(**option
     layers=NAMES, ax=some(OBJECT), per_class=())  # fmt: skip
 row("tracking.NormTracker.load_state_dict", dict, lambda state: tracker().load_state_dict(state), state=(*OBJECT, {}))
 
-row("training.Lars", lambda: {"params": [nn.Parameter(Z)], "lr": 1}, lr=NOT_NEGATIVE, momentum=NOT_NEGATIVE,
+row("training.LARS", lambda: {"params": [nn.Parameter(Z)], "lr": 1}, lr=NOT_NEGATIVE, momentum=NOT_NEGATIVE,
     weight_decay=NOT_NEGATIVE, trust_coefficient=POSITIVE, eps=NOT_NEGATIVE)  # fmt: skip
 row("training.TrainConfig", dict, epochs=COUNT, batch_size=(*COUNT, 1), lr=POSITIVE, warmup_epochs=(*NOT_NEGATIVE, 99),
     optimizer=WORD, momentum=(*NOT_NEGATIVE, 1), nesterov=FLAG, weight_decay=NOT_NEGATIVE, temperature=POSITIVE,
@@ -416,25 +416,25 @@ row("training.fit", trained, model=OBJECT, images=OBJECT, config=OBJECT, augment
     accelerator=WORD)  # fmt: skip
 
 row("recipes.Recipe", dict, data=(None, 3, [1]), method=WORD, network=WORD, head=WORD,
-    projector=(None, 3, (1,), (0, 1), ("a", "b"), (1.5, 2)), cut=POSITIVE, grad_scale=NOT_NEGATIVE,
+    projector=(None, 3, (1,), (0, 1), ("a", "b"), (1.5, 2)), cut=POSITIVE, grad_scale_power=NOT_NEGATIVE,
     held_out=(None, 3, ("a",), "1"), largest=some(COUNT), tail_ratio=(*NUMBER, 0.5), tail_order=(3, ("a",), "1"),
     sync_batchnorm=FLAG, train=OBJECT)  # fmt: skip
 row(
     "recipes.changed", lambda: {"recipe": short(), "changes": {}}, recipe=OBJECT, changes=(*OBJECT, {"nope": 1}, {3: 1})
 )
-row("recipes.named", dict, name=WORD)
+row("recipes.get", dict, name=WORD)
 row("runs.train", lambda: {"recipe": short(), "folder": "runs/never"}, recipe=OBJECT, folder=PATH, images=some(OBJECT),
     track_every=COUNT, checkpoint_minutes=NOT_NEGATIVE, accelerator=WORD)  # fmt: skip
-row("runs.within", lambda: {"recipe": short(), "minutes": 1, "folder": "runs/never"}, recipe=OBJECT, minutes=POSITIVE,
+row("run_dir.fit_to_budget", lambda: {"recipe": short(), "minutes": 1, "folder": "runs/never"}, recipe=OBJECT, minutes=POSITIVE,
     folder=PATH, seconds=POSITIVE, accelerator=WORD)  # fmt: skip
 row("runs.load", dict, folder=PATH)
 
 for name in ("load", "load_or_run", "missing", "provenance", "smoke"):
     row(f"records.{name}", dict, name=WORD)
-row("records.record", lambda: {"name": "digits-simclr"}, name=WORD, part=PART)
-row("records.reproduce", lambda: {"name": "digits-simclr"}, name=WORD, part=PART, jobs=(3, [], [{"no": "job"}]))
-row("records.digits_simclr", dict, width=(*COUNT, 1), seed=SEED, grad_scale=NOT_NEGATIVE)
-row("records.sample_table",
+row("experiments.record", lambda: {"name": "digits-simclr"}, name=WORD, part=PART)
+row("experiments.reproduce", lambda: {"name": "digits-simclr"}, name=WORD, part=PART, jobs=(3, [], [{"no": "job"}]))
+row("models.digits_simclr", dict, width=(*COUNT, 1), seed=SEED, grad_scale_power=NOT_NEGATIVE)
+row("evaluation.sample_table",
     lambda: {"model": network(), "bank": digits(), "sets": {}, "k": 5, "with_bank": True},
     model=OBJECT, bank=OBJECT, sets=(*OBJECT, {"a": PIXELS}, {"a": digits().subset(LABEL[:0])}, {"a": digits()}),
     folds=(*COUNT, 1, 99), seed=SEED, **VOTE)  # fmt: skip
@@ -444,7 +444,7 @@ row("runtime.run_folder", dict, name=(None, 3, "", "../x", "a/b", "a\n"))
 
 row("claims.ledger", dict, path=PATH)
 row("claims.stated", dict, path=PATH)
-row("claims.table", dict, path=PATH, results=(*PATH, "not-there"))
+row("claims.judge_all", dict, path=PATH, results=(*PATH, "not-there"))
 row("claims.judge", lambda: {"claim": claim()}, claim=OBJECT, results=(*PATH, "not-there"))
 row("claims.jobs", lambda: {"claim": claim()}, claim=OBJECT, results=(*PATH, "not-there"))
 row("claims.accept", lambda: {"verdicts": [], "path": "not-there/x"}, verdicts=(None, 3, [3], "x"), path=PATH)
@@ -452,7 +452,7 @@ row("claims.as_json", dict, verdict=OBJECT)
 row("claims.differences", lambda: {"verdicts": [], "stated": {}}, lambda **given: list(claims.differences(**given)),
     verdicts=(None, 3, [3], "x"), stated=OBJECT)  # fmt: skip
 
-row("checks.variant", lambda: {"student_id": "a", "assignment": "A1"}, student_id=STUDENT, assignment=WORD)
+row("exercises.variant", lambda: {"student_id": "a", "assignment": "A1"}, student_id=STUDENT, assignment=WORD)
 row("checks.colleagues", dict, student_id=STUDENT)
 row("checks.sick_runs", lambda: {"student_id": "a", "steps": 1}, student_id=STUDENT, steps=COUNT)
 row("checks.judge", lambda: {"found": 1.0, "right": 1.0}, right=(None, "x", [math.nan]), mistakes=(3, "x", [1]),

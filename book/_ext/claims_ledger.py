@@ -29,7 +29,7 @@ class ClaimsLedger(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Build the page's content."""
-        verdicts = claims.table()
+        verdicts = claims.judge_all()
         counts = {word: sum(one.word == word for one in verdicts) for word in claims.VERDICTS}
         words = ", ".join(f"{count} {word}" for word, count in counts.items())
         content: list[nodes.Node] = [nodes.paragraph("", f"{len(verdicts)} claims: {words}.")]
@@ -68,7 +68,7 @@ class ClaimsLedger(SphinxDirective):
         if claim.records:
             line += [
                 nodes.Text(". Again: "),
-                nodes.literal("", f"normlib reproduce --claim {claim.id}"),
+                nodes.literal("", f"normcourse reproduce --claim {claim.id}"),
                 nodes.Text("."),
             ]
         if claim.needs:
@@ -152,7 +152,7 @@ def link_chapter(app, doctree: nodes.document) -> None:
         name = f"cell-{cells[node['cell_index']]['id']}"
         node["ids"].append(name)
         labels[name] = docname, name
-    shown = [one for one in claims.table() if one.claim.chapter == path.stem]
+    shown = [one for one in claims.judge_all() if one.claim.chapter == path.stem]
     if not shown or not (sections := [node for node in doctree.children if isinstance(node, nodes.section)]):
         return
     title = nodes.title("", "In the claims ledger")
@@ -166,7 +166,7 @@ def link_chapter(app, doctree: nodes.document) -> None:
 
 def outdated(app, env, added, changed, removed) -> list[str]:
     """Read the pages with verdicts again when these have changed."""
-    now = hashlib.sha256(json.dumps([claims.as_json(one) for one in claims.table()]).encode()).hexdigest()
+    now = hashlib.sha256(json.dumps([claims.as_json(one) for one in claims.judge_all()]).encode()).hexdigest()
     before, env.claims_seen = getattr(env, "claims_seen", now), now
     if before == now:
         return []

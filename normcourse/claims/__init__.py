@@ -6,7 +6,18 @@ difference between the two is an error. Nothing here needs torch.
 """
 
 from normcourse.claims.evidence import Effect, Part
-from normcourse.claims.ledger import Claim, Verdict, accept, as_json, differences, jobs, judge, ledger, stated, table
+from normcourse.claims.ledger import (
+    Claim,
+    Verdict,
+    accept,
+    as_json,
+    differences,
+    jobs,
+    judge,
+    judge_all,
+    ledger,
+    stated,
+)
 
 __all__ = [
     "VERDICTS",
@@ -19,7 +30,7 @@ __all__ = [
     "differences",
     "jobs",
     "judge",
+    "judge_all",
     "ledger",
     "stated",
-    "table",
 ]

@@ -153,7 +153,7 @@ def _named(claim: Claim) -> Iterator[None]:
         raise ValueError(f"claim {claim.id!r}: {error}") from None
 
 
-def table(*, path: Path = LEDGER, results: Path = RESULTS) -> list[Verdict]:
+def judge_all(*, path: Path = LEDGER, results: Path = RESULTS) -> list[Verdict]:
     """The verdicts of all claims, computed.
 
     Args:
@@ -183,9 +183,11 @@ def stated(path: Path = STATED) -> dict[str, dict[str, Any]]:
     try:
         found = read_json(path)
     except ValueError as error:
-        raise ValueError(f"{error}; write it anew: normlib claims --accept") from None
+        raise ValueError(f"{error}; write it anew: normcourse claims --accept") from None
     if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
-        raise ValueError(f"{path} must hold an object with an entry for each claim; write it: normlib claims --accept")
+        raise ValueError(
+            f"{path} must hold an object with an entry for each claim; write it: normcourse claims --accept"
+        )
     return found
 
 
@@ -193,7 +195,7 @@ def accept(verdicts: list[Verdict], path: Path = STATED) -> None:
     """Let the book state these verdicts; the file is replaced whole or not at all.
 
     Args:
-        verdicts: What :func:`table` returned.
+        verdicts: What :func:`judge_all` returned.
         path: The file to write.
 
     Raises:
@@ -209,7 +211,7 @@ def differences(verdicts: list[Verdict], stated: dict[str, dict[str, Any]]) -> I
     """One line for each claim whose computed verdict or numbers differ from what the book states.
 
     Args:
-        verdicts: What :func:`table` returned.
+        verdicts: What :func:`judge_all` returned.
         stated: What :func:`stated` returned.
 
     Raises:
@@ -255,7 +257,7 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
     """A claim, its verdict and its numbers as plain values, infinite and missing ones as None.
 
     Args:
-        verdict: One of :func:`table`.
+        verdict: One of :func:`judge_all`.
 
     Raises:
         TypeError: ``verdict`` is none.

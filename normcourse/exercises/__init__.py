@@ -4,12 +4,13 @@ Each check takes an answer, a function or a number, and returns a :class:`Verdic
 sentence on what went wrong, found by comparing the answer with what typical mistakes lead to. Nothing is printed and
 nothing raised: make a check the last line of a cell. ``judge`` and ``outcome`` make checks for questions of your own.
 
->>> from normlib import checks
->>> checks.tangent(lambda z, v: (z * v).sum(dim=1, keepdim=True) / z.pow(2).sum(dim=1, keepdim=True) * z)
+>>> from normcourse import exercises
+>>> exercises.tangent(lambda z, v: (z * v).sum(dim=1, keepdim=True) / z.pow(2).sum(dim=1, keepdim=True) * z)
 ✗ that is the part along z: subtract it from v
 """
 
 from normcourse.exercises._confidence import auroc, interval, selective_accuracy, within_class_auroc
+from normcourse.exercises._failure_modes import failure_modes
 from normcourse.exercises._gradients import (
     autograd_gradient,
     colleagues,
@@ -20,7 +21,6 @@ from normcourse.exercises._gradients import (
     tangent,
 )
 from normcourse.exercises._interventions import cut, grad_scale, matched_rates, measure_cut
-from normcourse.exercises._sick_runs import sick_runs
 from normcourse.exercises._steps import count_steps, doubling_steps, hand_step, noisy_step, predicted_steps, sgd_step
 from normcourse.exercises._tracking import collapsed_loss, first_alarm, mean_cosine, norm_log
 from normcourse.exercises._variants import Numbers, variant
@@ -38,6 +38,7 @@ __all__ = [
     "cut",
     "diagnosis",
     "doubling_steps",
+    "failure_modes",
     "first_alarm",
     "first_wrong",
     "grad_scale",
@@ -55,7 +56,6 @@ __all__ = [
     "predicted_steps",
     "selective_accuracy",
     "sgd_step",
-    "sick_runs",
     "tangent",
     "variant",
     "within_class_auroc",

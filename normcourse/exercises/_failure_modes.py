@@ -36,7 +36,7 @@ _SETTINGS = {
 }
 
 
-def sick_runs(student_id: str, steps: int = 100) -> dict[str, pd.DataFrame]:
+def failure_modes(student_id: str, steps: int = 100) -> dict[str, pd.DataFrame]:
     """What a tracker saw of six trainings, one healthy and five sick, in an order and with seeds of your own.
 
     Args:
@@ -51,7 +51,7 @@ def sick_runs(student_id: str, steps: int = 100) -> dict[str, pd.DataFrame]:
     Raises:
         ValueError: The id is no text or empty, or ``steps`` no integer of 1 or more.
 
-    >>> runs = sick_runs("ada.lovelace", steps=2)
+    >>> runs = failure_modes("ada.lovelace", steps=2)
     >>> list(runs), list(runs["A"])
     (['A', 'B', 'C', 'D', 'E', 'F'], ['step', 'loss', 'norm', 'grad_norm', 'cosine'])
     """

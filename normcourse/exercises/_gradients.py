@@ -28,7 +28,7 @@ def hand_gradient(answer: Any, student_id: str) -> Verdict:
     """
     numbers = variant(student_id, "A1")
     z, z_plus = (torch.tensor([row], dtype=torch.float64) for row in (numbers.z, numbers.z_plus))
-    u_plus, right = losses.unit(z_plus), gradients.cosine_similarity_grad(z, z_plus)[0]
+    u_plus, right = losses.unit(z_plus), gradients.cosine_loss_grad(z, z_plus)[0]
     return judge(
         answer,
         right[0],
@@ -39,7 +39,7 @@ def hand_gradient(answer: Any, student_id: str) -> Verdict:
             "that is minus u⁺: what is left of it at right angles to z?": -u_plus[0],
             "the part along z is kept and the part at right angles is dropped": (-(u_plus / z.norm() + right))[0],
             "z⁺ must be normalised too: its length does not change the cosine": (right * z_plus.norm())[0],
-            "that is the gradient with respect to z⁺": gradients.cosine_similarity_grad(z, z_plus)[1][0],
+            "that is the gradient with respect to z⁺": gradients.cosine_loss_grad(z, z_plus)[1][0],
             "1/‖z‖² is one factor too many": (right / z.norm())[0],
         },
         praise="right: orthogonal to z, and of size sin φ / ‖z‖",
@@ -78,13 +78,13 @@ def tangent(answer: Callable) -> Verdict:
 def cosine_gradient(answer: Callable) -> Verdict:
     """``cosine_gradient(z1, z2)``: gradient of the mean of ``-cos φ`` with respect to ``z1``.
 
-    >>> cosine_gradient(lambda z1, z2: gradients.cosine_similarity_grad(z1, z2)[0])
+    >>> cosine_gradient(lambda z1, z2: gradients.cosine_loss_grad(z1, z2)[0])
     ✓ right, and orthogonal to z1 row by row
     >>> cosine_gradient(lambda z1, z2: -gradients.tangent(z1, losses.unit(z2)) / z1.norm(dim=1, keepdim=True))
     ✗ the factor 1/N is missing: the loss is a mean over the pairs
     """
     z1, z2 = rows(6, 4, seed=3), rows(6, 4, seed=4)
-    (right, other), norm1, norm2 = gradients.cosine_similarity_grad(z1, z2), _norms(z1), _norms(z2)
+    (right, other), norm1, norm2 = gradients.cosine_loss_grad(z1, z2), _norms(z1), _norms(z2)
     found = outcome(answer, z1, z2)
     return judge(
         found,
@@ -162,9 +162,9 @@ def colleagues(student_id: str) -> dict[str, Callable]:
     ['A', 'B', 'C', 'D']
     """
     made = {
-        "right": lambda z1, z2: gradients.cosine_similarity_grad(z1, z2)[0],
+        "right": lambda z1, z2: gradients.cosine_loss_grad(z1, z2)[0],
         "norm held constant": lambda z1, z2: -losses.unit(z2) / _norms(z1) / len(z1),
-        "sum, not mean": lambda z1, z2: gradients.cosine_similarity_grad(z1, z2)[0] * len(z1),
+        "sum, not mean": lambda z1, z2: gradients.cosine_loss_grad(z1, z2)[0] * len(z1),
         "norm of the other view": lambda z1, z2: -gradients.tangent(z1, losses.unit(z2)) / _norms(z2) / len(z1),
     }
     return {name: made[what] for name, what in zip("ABCD", variant(student_id, "A1").colleagues, strict=True)}
@@ -204,7 +204,7 @@ def _if_it_leans(found: Any, z: Tensor) -> str:
 
 
 def _autograd_verdicts(answer: Callable, z1: Tensor, z2: Tensor):
-    right1, right2 = gradients.cosine_similarity_grad(z1, z2)
+    right1, right2 = gradients.cosine_loss_grad(z1, z2)
     detached = {
         OPPOSITE: -right1,
         "that is the gradient with respect to z2": right2,

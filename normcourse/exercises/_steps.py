@@ -57,7 +57,7 @@ def sgd_step(answer: Callable) -> Verdict:
     """``sgd_step(z1, z2, lr)``: both embeddings of every pair after one step of SGD on the sum of ``-cos φ``.
 
     >>> def answer(z1, z2, lr):
-    ...     grad1, grad2 = gradients.cosine_similarity_grad(z1, z2)  # of the mean
+    ...     grad1, grad2 = gradients.cosine_loss_grad(z1, z2)  # of the mean
     ...     return z1 - lr * len(z1) * grad1, z2 - lr * len(z1) * grad2
     >>> sgd_step(answer)
     ✓ right: both have moved, at once
@@ -66,9 +66,9 @@ def sgd_step(answer: Callable) -> Verdict:
     found = outcome(answer, z1, z2, lr)
     if isinstance(found, tuple | list):
         found = outcome(lambda: torch.stack([torch.as_tensor(one) for one in found]))
-    grad1, grad2 = (len(z1) * grad for grad in gradients.cosine_similarity_grad(z1, z2))
+    grad1, grad2 = (len(z1) * grad for grad in gradients.cosine_loss_grad(z1, z2))
     new1, new2 = z1 - lr * grad1, z2 - lr * grad2
-    late = z2 - lr * len(z1) * gradients.cosine_similarity_grad(new1, z2)[1]
+    late = z2 - lr * len(z1) * gradients.cosine_loss_grad(new1, z2)[1]
     unit = torch.stack([losses.unit(new1), losses.unit(new2)])
     return judge(
         found,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from normlib.data import ImageSet
     from normlib.models import SimCLR
 
-CONDITIONS = {"default": {}, "cut 3": {"cut": 3.0}, "GradScale 1": {"grad_scale": 1.0}}
+CONDITIONS = {"default": {}, "cut 3": {"cut": 3.0}, "GradScale 1": {"grad_scale_power": 1.0}}
 # A rate that is best in a short search may be too large for a long run, where the embeddings grow longer.
 SLOWER = {"GradScale 1 slow": ("GradScale 1", 1 / 2), "GradScale 1 slower": ("GradScale 1", 1 / 4)}
 RATES = {
@@ -65,7 +65,7 @@ def recipe_of(settings: dict[str, Any], job: Job) -> Recipe:
     """The recipe of one run."""
     by_seed = settings["by_seed"][job["seed"]] if "by_seed" in settings else {}
     changes = settings["change"] | settings["conditions"][job["condition"]] | by_seed
-    return recipes.changed(recipes.named(settings["recipe"]), changes | {"lr": job["lr"], "seed": job["seed"]})
+    return recipes.get(settings["recipe"]).replace(**(changes | {"lr": job["lr"], "seed": job["seed"]}))
 
 
 def run_job(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
@@ -102,12 +102,12 @@ def configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
     return asdict(recipe) | {"architecture": _architecture(*(getattr(recipe, name) for name in _PARTS))}
 
 
-_PARTS = ("method", "network", "head", "projector", "grad_scale")
+_PARTS = ("method", "network", "head", "projector", "grad_scale_power")
 
 
 @lru_cache
 def _architecture(*parts: Any) -> dict[str, str]:
-    return architecture(Recipe(**dict(zip(_PARTS, parts, strict=True))).model())
+    return architecture(Recipe(**dict(zip(_PARTS, parts, strict=True))).build_model())
 
 
 def work(settings: dict[str, Any]) -> tuple[str, int, int]:
@@ -168,7 +168,7 @@ def best_rate(name: str, condition: str) -> float:
     if len(found) < len(wanted):
         raise FileNotFoundError(
             f"learning rates come from {name}, where {len(found)} of {len(wanted)} runs of {condition!r} are recorded; "
-            f"finish it with: python -m normlib record {name}"
+            f"finish it with: python -m normcourse record {name}"
         )
     epochs = store.join(RESULTS / name, wanted)["epochs"]
     last = epochs[(epochs["epoch"] == settings["change"]["epochs"]) & ~epochs["diverged"]]
@@ -276,6 +276,6 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
         )  # fmt: skip
         named["cifar10-long"] = entry(
             "How do norms, loss and features of SimCLR on CIFAR-10 move over a hundred epochs at the paper's rate?",
-            1, 100, 5, conditions={"default": {}}, lrs=[recipes.named(recipe).train.lr], samples="all",
+            1, 100, 5, conditions={"default": {}}, lrs=[recipes.get(recipe).train.lr], samples="all",
         )  # fmt: skip
     return named

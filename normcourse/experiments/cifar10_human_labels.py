@@ -38,13 +38,13 @@ def run_untrained(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
     """The per-sample table of an untrained network, of all images that a trained one is judged by."""
     recipe = untrained_recipe(settings, job)
     device = "cpu" if settings.get("accelerator", "cpu") == "cpu" else best_kind()
-    model = recipe.model().eval().to(device)
+    model = recipe.build_model().eval().to(device)
     return {"samples": cifar10.samples(settings, recipe, model, recipe.images(), with_bank=True)}
 
 
 def untrained_recipe(settings: dict[str, Any], job: Job) -> Recipe:
     """The recipe whose network is left untrained."""
-    return recipes.changed(recipes.named(settings["recipe"]), settings["change"] | {"seed": job["seed"]})
+    return recipes.get(settings["recipe"]).replace(**(settings["change"] | {"seed": job["seed"]}))
 
 
 def untrained_configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def recorded_samples(names: dict[str, str]) -> pd.DataFrame:
         jobs = [run["job"] for run in about if run["job"]["condition"] == condition]
         if not jobs:
             raise FileNotFoundError(
-                f"{name} has no recorded runs of {condition!r}; record it with: python -m normlib record {name}"
+                f"{name} has no recorded runs of {condition!r}; record it with: python -m normcourse record {name}"
             )
         tables.append(store.join(RESULTS / name, jobs)["samples"])
     return pd.concat(tables, ignore_index=True)
@@ -96,20 +96,20 @@ def compare_with_people(samples: pd.DataFrame, votes: dict[str, HumanVotes], *, 
         judged = people.join(samples[samples["split"] == split])
         about = {"source": source, "outcome": outcome}
         for norm in NORMS:
-            curve = confidence.each_run(judged, confidence.curve, outcome, norm, bins=bins, resamples=resamples)
-            trend = confidence.each_run(judged, confidence.trend, outcome, norm, bins=bins)
+            curve = confidence.per_run(judged, confidence.curve, outcome, norm, bins=bins, resamples=resamples)
+            trend = confidence.per_run(judged, confidence.trend, outcome, norm, bins=bins)
             parts["curves"].append(curve.assign(**about))
             parts["trends"].append(trend.assign(score=norm, **about))
         for method in ("spearman", "kendall"):
             for within in (None, "label"):
-                found = confidence.each_run(judged, confidence.correlation, outcome, method=method, within=within)
+                found = confidence.per_run(judged, confidence.correlation, outcome, method=method, within=within)
                 parts["correlations"].append(found.assign(within=within or "", **about))
     return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
 
 
 def _made_up_samples(settings: dict[str, Any]) -> pd.DataFrame:
     """Digits in place of photographs, for a run that only proves the code."""
-    model = recipes.named("digits").model()
+    model = recipes.get("digits").build_model()
     table = sample_table(model, data.digits("train"), {"test": data.digits("test")}, k=20, with_bank=True)
     return table.assign(condition="untrained", lr=0.0, seed=0)
 

@@ -67,7 +67,7 @@ def _few_label_accuracy(model, train: data.ImageSet, test: data.ImageSet, draws:
     """1-NN accuracy on the backbone's features when three images of each class carry a label."""
     bank, _ = evaluation.embed(model, train)
     queries, _ = evaluation.embed(model, test)
-    accuracies = evaluation.nearest_few_label(bank, train.labels, queries, test.labels, draws=draws)
+    accuracies = evaluation.few_shot_accuracy(bank, train.labels, queries, test.labels, draws=draws)
     return {"accuracy": float(accuracies.mean())}
 
 
@@ -143,7 +143,7 @@ def _changed_network(
     width: int, seed: int, *, cut: float = 1, scope: str = "all", parameters: str = "weights",
     power: float = 0, biases: bool = True,
 ) -> models.SimCLR:  # fmt: skip
-    model = digits_simclr(width=width, seed=seed, grad_scale=power)
+    model = digits_simclr(width=width, seed=seed, grad_scale_power=power)
     if not biases:
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):

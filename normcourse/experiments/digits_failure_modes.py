@@ -13,7 +13,7 @@ from torch import Tensor
 from normcourse.experiments.digits import run_each
 from normcourse.experiments.store import Job, Tables
 from normlib import augment, data
-from normlib.evaluation import collapse
+from normlib.evaluation import detect_collapse
 from normlib.interventions import cut_initialization
 from normlib.losses import cosine_loss, info_nce
 from normlib.models import digits_simclr
@@ -97,7 +97,7 @@ def train(model: SimCLR, ill: dict[str, Any], settings: dict[str, Any], seed: in
             tracker.step()
             units = hidden.pop()
             if step % settings["track_every"] == 0:
-                found = collapse(z[: len(first)])
+                found = detect_collapse(z[: len(first)])
                 dead = (units <= 0).all(0).float().mean().item()
                 rows.append(
                     {"step": step, "loss": loss.item(), "spread": found.spread, "rank": found.rank, "dead": dead}

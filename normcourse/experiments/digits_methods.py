@@ -32,7 +32,7 @@ METHODS = {
     "simsiam": {"method": "simsiam"},
     "byol": {"method": "byol"},
 }
-CONDITIONS = {"default": {}, "cut": {"cut": 3.0}, "GradScale": {"grad_scale": 1.0}}
+CONDITIONS = {"default": {}, "cut": {"cut": 3.0}, "GradScale": {"grad_scale_power": 1.0}}
 CUTS = {"simsiam": 9.0, "byol": 9.0}  # recommended by Draganov et al. 2024 where there are no negatives
 
 
@@ -111,7 +111,7 @@ def recipe_of(settings: dict[str, Any], job: Job) -> Recipe:
     condition = changed_by(job["condition"], job["method"], settings["conditions"], settings["cuts"])
     changes = settings["change"] | settings["methods"][job["method"]] | condition
     own = {"held_out": held_out, "lr": job["lr"], "seed": job["seed"]}
-    return recipes.changed(recipes.named("digits"), changes | own)
+    return recipes.get("digits").replace(**(changes | own))
 
 
 def changed_by(
@@ -163,10 +163,10 @@ def train(settings: dict[str, Any], recipe: Recipe, images: ImageSet) -> tuple[n
             return
         seen = outputs(model, images)
         lengths = {f"norm_{name}": each.norm(dim=1).mean().item() for name, each in seen.items()}
-        weight = model.get_submodule(recipe.layers()[-1]).weight.norm().item()
+        weight = model.get_submodule(recipe.tracked_layers()[-1]).weight.norm().item()
         if not all(each.isfinite().all() for each in seen.values()):  # after weights that are finite still
             raise FloatingPointError("embeddings became NaN or infinite")
-        found = evaluation.collapse(seen["z"])
+        found = evaluation.detect_collapse(seen["z"])
         rows.append({"epoch": epoch, **lengths, "norm_weight": weight, "spread": found.spread, "rank": found.rank})
         if found.name and epoch >= recipe.train.epochs / 2:
             raise CollapseError(f"{found.name} collapse")
@@ -174,7 +174,7 @@ def train(settings: dict[str, Any], recipe: Recipe, images: ImageSet) -> tuple[n
     ended, steps = "", pd.DataFrame({"epoch": [0], "loss": np.nan, "norm": np.nan})
     try:
         steps = fit(
-            model, images, recipe.train, augment=recipe.views(), on_epoch=look, accelerator="cpu", progress=False
+            model, images, recipe.train, augment=recipe.augmentation(), on_epoch=look, accelerator="cpu", progress=False
         ).steps
     except (CollapseError, FloatingPointError) as error:
         ended = str(error) if isinstance(error, CollapseError) else "divergence"
@@ -185,7 +185,7 @@ def train(settings: dict[str, Any], recipe: Recipe, images: ImageSet) -> tuple[n
 
 def untrained(recipe: Recipe, images: ImageSet) -> nn.Module:
     """The network before training, with BatchNorm's running statistics already those of the images."""
-    model = recipe.model()
+    model = recipe.build_model()
     update_bn([images.images.float() / 255], model)
     return model
 
@@ -243,7 +243,7 @@ def _judged(model: nn.Module, recipe: Recipe, images: ImageSet, draws: int) -> d
 
 
 def _hits(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, draws: int) -> np.ndarray:
-    return evaluation.few_label_hits(bank, bank_labels, queries, labels, labels_per_class=3, draws=draws)
+    return evaluation.few_shot_correct(bank, bank_labels, queries, labels, labels_per_class=3, draws=draws)
 
 
 def _correlation(norms: np.ndarray, correct: np.ndarray) -> float:

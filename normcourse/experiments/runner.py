@@ -141,7 +141,7 @@ def missing(name: str) -> list[Job]:
     return _missing(experiment, experiment.settings, RESULTS / name)
 
 
-def record(name: str, *, part: tuple[int, int] = (1, 1), anew: bool = False) -> Path:
+def record(name: str, *, shard: tuple[int, int] = (1, 1), overwrite: bool = False) -> Path:
     """Run what is missing of an experiment and write its tables and provenance under ``results/``.
 
     Each run is recorded when it is finished. One that was stopped goes on from its last checkpoint if it trains for
@@ -150,7 +150,7 @@ def record(name: str, *, part: tuple[int, int] = (1, 1), anew: bool = False) -> 
     Args:
         name: A name in ``EXPERIMENTS``.
         part: ``(i, n)``: only every n-th run, beginning with the i-th, i from 1.
-        anew: Record again what is recorded already, each run replacing its earlier self.
+        overwrite: Record again what is recorded already, each run replacing its earlier self.
 
     Returns:
         The folder of the experiment.
@@ -159,11 +159,11 @@ def record(name: str, *, part: tuple[int, int] = (1, 1), anew: bool = False) -> 
         ValueError: Unknown name, or a part that is none.
         FileNotFoundError: The experiment needs another one, or data, that is not there.
     """
-    _run_missing(_experiment(name), _experiment(name).settings, RESULTS / name, part=part, anew=anew)
+    _run_missing(_experiment(name), _experiment(name).settings, RESULTS / name, shard=shard, overwrite=overwrite)
     return RESULTS / name
 
 
-def reproduce(name: str, *, part: tuple[int, int] = (1, 1), jobs: list[dict[str, Any]] | None = None) -> pd.DataFrame:
+def reproduce(name: str, *, shard: tuple[int, int] = (1, 1), jobs: list[dict[str, Any]] | None = None) -> pd.DataFrame:
     """Run an experiment again, below ``runs/reproduced``, and compare it with its record, which stays as it is.
 
     Like :func:`record`, it can be done in pieces: runs that are finished there are compared without running again.
@@ -194,7 +194,7 @@ def reproduce(name: str, *, part: tuple[int, int] = (1, 1), jobs: list[dict[str,
         _check_run(run, experiment, name)
     tables = [store.read(store.folder_of(RESULTS / name, run.get("job", {}))) for run in recorded]
     done = [(run.get("settings"), run.get("job", {})) for run in store.runs(root)]
-    for run in part_of(recorded, part):
+    for run in shard_of(recorded, shard):
         settings, job = run["settings"], run.get("job", {})
         if (settings, job) not in done:
             _run_jobs(experiment, settings, root, [job], RUNS / "unfinished" / "reproduced" / name)
@@ -215,28 +215,39 @@ def _run_missing(
     settings: dict[str, Any],
     root: Path,
     *,
-    part: tuple[int, int] = (1, 1),
-    anew: bool = False,
+    shard: tuple[int, int] = (1, 1),
+    overwrite: bool = False,
     scratch: Path | None = None,
 ) -> None:
     """Run the jobs of a part that are not finished below ``root``; unfinished ones keep their state in ``scratch``."""
-    mine = part_of(experiment.jobs(settings), part)
-    if not anew:
+    mine = shard_of(experiment.jobs(settings), shard)
+    if not overwrite:
         undone = _missing(experiment, settings, root)
         mine = [job for job in mine if job in undone]
     _run_jobs(
-        experiment, settings, root, mine, scratch or RUNS / "unfinished" / root.parent.name / root.name, anew=anew
+        experiment,
+        settings,
+        root,
+        mine,
+        scratch or RUNS / "unfinished" / root.parent.name / root.name,
+        overwrite=overwrite,
     )
 
 
 def _run_jobs(
-    experiment: Experiment, settings: dict[str, Any], root: Path, jobs: list[Job], scratch: Path, *, anew: bool = False
+    experiment: Experiment,
+    settings: dict[str, Any],
+    root: Path,
+    jobs: list[Job],
+    scratch: Path,
+    *,
+    overwrite: bool = False,
 ) -> None:
     for job in jobs:
         configuration = experiment.configuration(settings, job)
         digest = hashlib.sha256(json.dumps([settings, configuration], default=str).encode()).hexdigest()[:8]
         unfinished = store.folder_of(scratch / digest, job)  # other settings do not go on from this state
-        if anew:
+        if overwrite:
             shutil.rmtree(unfinished, ignore_errors=True)
         circumstances, start = store.circumstances(settings.get("accelerator", "cpu")), time.perf_counter()
         tables = experiment.run(settings, job, unfinished)
@@ -263,7 +274,7 @@ def _median_speed(tables: Tables) -> int | None:
     return round(speeds.median()) if len(speeds) else None
 
 
-def part_of(runs: list[dict[str, Any]], part: tuple[int, int]) -> list[dict[str, Any]]:
+def shard_of(runs: list[dict[str, Any]], part: tuple[int, int]) -> list[dict[str, Any]]:
     if not isinstance(part, tuple | list) or len(part) != 2:
         raise ValueError(f"part must be (i, n) with 1 ≤ i ≤ n, got {part!r}")
     first, parts = part
@@ -334,7 +345,9 @@ def _compare(name: str, before: pd.DataFrame, now: pd.DataFrame) -> Iterator[dic
 def _recorded_runs(name: str) -> list[dict[str, Any]]:
     runs = store.runs(RESULTS / name)
     if not runs:
-        raise FileNotFoundError(f"no recorded run at {RESULTS / name}; record it with: python -m normlib record {name}")
+        raise FileNotFoundError(
+            f"no recorded run at {RESULTS / name}; record it with: python -m normcourse record {name}"
+        )
     return runs
 
 

@@ -2,14 +2,14 @@
 
 Each is a widget with one small ES module beside it. Show it as the last expression of a cell::
 
-    from normlib import explorables
+    from normcourse import widgets
 
-    explorables.DragEmbedding(eta=0.2)
+    widgets.DragEmbedding(eta=0.2)
 
 What the reader moves can be read back: ``widget.z``.
 
->>> from normlib import explorables
->>> explorables.DragEmbedding(z=[3.0, 4.0]).z
+>>> from normcourse import widgets
+>>> widgets.DragEmbedding(z=[3.0, 4.0]).z
 [3.0, 4.0]
 """
 

@@ -27,7 +27,7 @@ def module(name: str) -> str:
 def style() -> str:
     """The style sheet, with the palette of the course."""
     colours = " ".join(f"--{name}: {colour};" for name, colour in PALETTE.items())
-    return f".explorable {{ {colours} }}\n" + (HERE / "explorables.css").read_text(encoding="utf-8")
+    return f".explorable {{ {colours} }}\n" + (HERE / "widgets.css").read_text(encoding="utf-8")
 
 
 class Explorable(anywidget.AnyWidget):

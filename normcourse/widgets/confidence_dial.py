@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import traitlets
 
-from normcourse.widgets._explorable import Explorable, module
+from normcourse.widgets.base import Explorable, module
 from normlib._utils.arguments import check_type
 from normlib._utils.tables import check_columns
 from normlib.plotting import PALETTE
@@ -40,8 +40,9 @@ class ConfidenceDial(Explorable):
             are not finite, below 0, or all 0.
         traitlets.TraitError: A threshold or a network out of its range.
 
-    >>> from normlib import data, records
-    >>> samples = records.load("digits-simclr")["samples"].query("lr == 0.1")
+    >>> from normcourse import experiments
+    >>> from normlib import data
+    >>> samples = experiments.load("digits-simclr")["samples"].query("lr == 0.1")
     >>> ConfidenceDial(samples, data.digits("test"), threshold=4.0)
     ConfidenceDial(threshold=4.0, network=0)
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import traitlets
 
-from normcourse.widgets._explorable import Explorable, module
+from normcourse.widgets.base import Explorable, module
 from normlib._utils.tables import check_columns, check_table
 from normlib.plotting import PALETTE
 
@@ -38,8 +38,8 @@ class CutAndScale(Explorable):
             draw or not finite, as those of a run that diverged.
         traitlets.TraitError: A network or a cut that is not in the table.
 
-    >>> from normlib import records
-    >>> CutAndScale(records.load("digits-cuts")["steps"], depth=3, biases=True)
+    >>> from normcourse import experiments
+    >>> CutAndScale(experiments.load("digits-cuts")["steps"], depth=3, biases=True)
     CutAndScale(depth=3, cut=3.0, biases=True, batch_norm=False)
     """
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import traitlets
 
-from normcourse.widgets._explorable import Explorable, module
+from normcourse.widgets.base import Explorable, module
+from normlib.gradients import cosine_loss_grad
 from normlib.plotting import PALETTE
 
 if TYPE_CHECKING:
@@ -53,11 +54,9 @@ class DragEmbedding(Explorable):
         import torch
         from matplotlib.figure import Figure
 
-        from normlib.gradients import cosine_similarity_grad
-
         def descent(points):
             towards = torch.tensor([[math.cos(self.target), math.sin(self.target)]], dtype=torch.float64)
-            return torch.cat([-cosine_similarity_grad(point[None], towards)[0] for point in points])
+            return torch.cat([-cosine_loss_grad(point[None], towards)[0] for point in points])
 
         angles = torch.arange(24, dtype=torch.float64) * math.pi / 12
         circle = torch.stack([angles.cos(), angles.sin()], dim=1)

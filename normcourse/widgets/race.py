@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import traitlets
 
-from normcourse.widgets._explorable import Explorable, module
+from normcourse.widgets.base import Explorable, module
 from normlib.plotting import PALETTE
 
 if TYPE_CHECKING:

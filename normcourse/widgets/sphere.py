@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import traitlets
 
-from normcourse.widgets._explorable import Explorable, module
+from normcourse.widgets.base import Explorable, module
 from normlib._utils.arguments import check_seed
 from normlib.plotting import PALETTE
 

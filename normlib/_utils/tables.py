@@ -50,7 +50,7 @@ def check_one_run(table: pd.DataFrame) -> None:
             some = table[column].unique()[:4].tolist()
             raise ValueError(
                 f"table must hold one run, got several in column {column!r}: {some}; an image that stands in it more "
-                "than once is no independent sample. Choose one, or use confidence.each_run"
+                "than once is no independent sample. Choose one, or use confidence.per_run"
             )
 
 

@@ -36,7 +36,7 @@ class Parameters:
         shift: Shift ``(right, down)`` in pixels of the image, ``(N, 2)``.
         brightness, contrast, saturation: Factors >= 0, ``(N,)``; 1 changes nothing.
         hue: Shift of hue in turns, in [-0.5, 0.5], ``(N,)``.
-        grey: Whether to lose the colours, bool, ``(N,)``.
+        grayscale: Whether to lose the colours, bool, ``(N,)``.
         noise: What to add at last, ``(N, C, size, size)``.
     """
 
@@ -50,7 +50,7 @@ class Parameters:
     contrast: Tensor | None = None
     saturation: Tensor | None = None
     hue: Tensor | None = None
-    grey: Tensor | None = None
+    grayscale: Tensor | None = None
     noise: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
@@ -69,18 +69,18 @@ class TwoViews:
     """Draws two random views of every image; start from :meth:`natural` or :meth:`digits`. The defaults change nothing.
 
     Steps in order: rotation, zoom and shift about the centre (black comes in from outside), crop and resize, flip,
-    brightness, contrast, saturation, hue, grey, noise; after each step values are clamped to [0, 1], as in torchvision.
-    A one-channel image has no colour to change: saturation, hue and grey leave it as it is.
+    brightness, contrast, saturation, hue, grayscale, noise; after each step values are clamped to [0, 1], as in torchvision.
+    A one-channel image has no colour to change: saturation, hue and grayscale leave it as it is.
 
     Args:
         size: Side of the square views in pixels.
-        area: Least and largest share of the image's area that a crop keeps.
+        scale: Least and largest share of the image's area that a crop keeps.
         ratio: Least and largest width over height of a crop.
         flip: Probability of mirroring left and right.
         brightness, contrast, saturation: Factors are uniform in ``[max(0, 1 - value), 1 + value]``.
         hue: Shifts of hue are uniform in ``[-hue, hue]`` turns, at most 0.5.
         jitter: Probability of each of these four, drawn separately.
-        grey: Probability of losing the colours.
+        grayscale: Probability of losing the colours.
         rotation: Angles are uniform in ``[-rotation, rotation]`` degrees.
         shift: Largest shift along each axis in pixels of the image, uniform.
         zoom: Least and largest magnification, uniform.
@@ -96,7 +96,7 @@ class TwoViews:
     """
 
     size: int
-    area: tuple[float, float] = (1.0, 1.0)
+    scale: tuple[float, float] = (1.0, 1.0)
     ratio: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.0
     brightness: float = 0.0
@@ -104,7 +104,7 @@ class TwoViews:
     saturation: float = 0.0
     hue: float = 0.0
     jitter: float = 1.0
-    grey: float = 0.0
+    grayscale: float = 0.0
     rotation: float = 0.0
     shift: float = 0.0
     zoom: tuple[float, float] = (1.0, 1.0)
@@ -112,13 +112,13 @@ class TwoViews:
 
     def __post_init__(self) -> None:
         check_count("size", self.size, hint="it is the side of the views in pixels")
-        for name, largest in (("area", 1.0), ("ratio", math.inf), ("zoom", math.inf)):
+        for name, largest in (("scale", 1.0), ("ratio", math.inf), ("zoom", math.inf)):
             pair = getattr(self, name)
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise ValueError(f"{name} must be a pair (low, high) with 0 < low <= high <= {largest}, got {pair!r}")
             check_number(name, pair[0], above=0)
             check_number(name, pair[1], at_least=pair[0], at_most=largest, hint="the pair is (low, high)")
-        largest = {"flip": 1, "jitter": 1, "grey": 1, "hue": 0.5}
+        largest = {"flip": 1, "jitter": 1, "grayscale": 1, "hue": 0.5}
         for name in (*largest, "brightness", "contrast", "saturation", "rotation", "shift", "noise"):
             check_number(name, getattr(self, name), at_least=0, at_most=largest.get(name))
 
@@ -127,14 +127,14 @@ class TwoViews:
         """The paper's recipe for photographs; ``options`` of :class:`TwoViews` override it.
 
         Crops of 20 to 100 % of the area, ratio 3/4 to 4/3; flip 0.5; brightness, contrast and saturation 0.4 and hue
-        0.1, each with probability 0.8 of its own; grey 0.2; no blur, no normalisation by mean and standard deviation.
+        0.1, each with probability 0.8 of its own; grayscale 0.2; no blur, no normalisation by mean and standard deviation.
 
         Source: Draganov et al. 2025, released code.
 
-        >>> TwoViews.natural(grey=0.0).jitter
+        >>> TwoViews.natural(grayscale=0.0).jitter
         0.8
         """
-        recipe = {"area": (0.2, 1.0), "ratio": (3 / 4, 4 / 3), "flip": 0.5, "jitter": 0.8, "grey": 0.2}
+        recipe = {"scale": (0.2, 1.0), "ratio": (3 / 4, 4 / 3), "flip": 0.5, "jitter": 0.8, "grayscale": 0.2}
         recipe |= {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
         return cls(size=size, **recipe | options)
 
@@ -203,10 +203,10 @@ class TwoViews:
             return jitter(strength, max(0.0, 1 - strength), 1.0)
 
         size, pixels = self.size, (n, channels, self.size, self.size)
-        whole = self.area == self.ratio == (1, 1) and height == width
+        whole = self.scale == self.ratio == (1, 1) and height == width
         return Parameters(
             size=size,
-            box=None if whole else random_boxes(n, height, width, self.area, self.ratio, **source),
+            box=None if whole else random_boxes(n, height, width, self.scale, self.ratio, **source),
             flip=coin(self.flip),
             angle=uniform(-self.rotation, self.rotation) if self.rotation else None,
             zoom=uniform(*self.zoom) if self.zoom != (1, 1) else None,
@@ -215,7 +215,7 @@ class TwoViews:
             contrast=factor(self.contrast),
             saturation=factor(self.saturation),
             hue=jitter(self.hue, -self.hue, 0.0),
-            grey=coin(self.grey),
+            grayscale=coin(self.grayscale),
             noise=torch.randn(pixels, **chance).mul_(self.noise) if self.noise else None,
         ).to(images.device)
 
@@ -224,7 +224,7 @@ def random_boxes(
     n: int,
     height: int,
     width: int,
-    area: tuple[float, float],
+    scale: tuple[float, float],
     ratio: tuple[float, float],
     *,
     generator: Generator | None = None,
@@ -238,19 +238,19 @@ def random_boxes(
     Args:
         n: Number of boxes.
         height, width: Of the images, in pixels.
-        area, ratio: As in :class:`TwoViews`.
+        scale, ratio: As in :class:`TwoViews`.
         generator: Source of chance.
         device: Of the generator and of the result.
 
     Returns:
         float32 whole numbers, ``(n, 4)``.
 
-    >>> random_boxes(1, 32, 32, area=(1.0, 1.0), ratio=(1.0, 1.0))
+    >>> random_boxes(1, 32, 32, scale=(1.0, 1.0), ratio=(1.0, 1.0))
     tensor([[ 0.,  0., 32., 32.]])
     """
     chance = {"generator": generator, "device": device, "dtype": torch.float32}
     share, tilt = torch.rand(2, n, 10, **chance)
-    target = height * width * (area[0] + (area[1] - area[0]) * share)
+    target = height * width * (scale[0] + (scale[1] - scale[0]) * share)
     shape = ratio[0] * (ratio[1] / ratio[0]) ** tilt
     h, w = (target / shape).sqrt_().round_(), (target * shape).sqrt_().round_()
     fits = (h > 0) & (h <= height) & (w > 0) & (w <= width)
@@ -296,7 +296,7 @@ def apply(images: Tensor, parameters: Parameters, *, check: bool | None = None) 
             raise ValueError(
                 f"parameters.{name} must be for the {n} images, of shape {shape}, got {tuple(value.shape)}"
             )
-    colour = {"brightness", "contrast", "saturation", "hue", "grey"} & given.keys()
+    colour = {"brightness", "contrast", "saturation", "hue", "grayscale"} & given.keys()
     if colour and channels not in (1, 3):
         raise ValueError(
             f"images must have 1 or 3 channels for {', '.join(sorted(colour))}, got shape {tuple(images.shape)}; "
@@ -313,6 +313,6 @@ def apply(images: Tensor, parameters: Parameters, *, check: bool | None = None) 
         blend(view, luma(view), factor["saturation"])
     if "hue" in factor and channels == 3:
         turn_hue(view, factor["hue"])
-    if "grey" in factor and channels == 3:
-        blend(view, luma(view), 1 - factor["grey"])
+    if "grayscale" in factor and channels == 3:
+        blend(view, luma(view), 1 - factor["grayscale"])
     return view if parameters.noise is None else view.add_(parameters.noise).clamp_(0, 1)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def each_run(
+def per_run(
     table: pd.DataFrame,
     function: Callable[..., pd.DataFrame],
     *arguments,
@@ -41,7 +41,7 @@ def each_run(
     >>> import pandas as pd
     >>> from normlib import confidence
     >>> table = pd.DataFrame({"seed": [0] * 3 + [1] * 3, "norm": [3, 2, 1] * 2, "knn_correct": [1, 1, 0, 0, 1, 1]})
-    >>> each_run(table, confidence.detection, "knn_correct")[["seed", "auroc"]].to_numpy().tolist()
+    >>> per_run(table, confidence.detection, "knn_correct")[["seed", "auroc"]].to_numpy().tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
     import pandas as pd
@@ -61,14 +61,16 @@ def each_run(
     return pd.concat(parts, ignore_index=True)
 
 
-def over_seeds(frame: pd.DataFrame, value: str, by: str | Iterable[str] = (), *, seed: str = "seed") -> pd.DataFrame:
+def mean_over_seeds(
+    frame: pd.DataFrame, value: str, by: str | Iterable[str] = (), *, seed: str = "seed"
+) -> pd.DataFrame:
     """Mean of a number over repeated runs, with the 95 % interval of that mean (Student's t).
 
     This is the interval that speaks of other trainings. One within a run, such as that of :func:`curve`, speaks of
     other samples under the same network.
 
     Args:
-        frame: One row for each group and seed, such as :func:`each_run` gives.
+        frame: One row for each group and seed, such as :func:`per_run` gives.
         value: Column to average.
         by: Column or columns of the groups, such as ``"score"``; NaN is a value as others.
         seed: Column that numbers the repetitions.
@@ -86,7 +88,7 @@ def over_seeds(frame: pd.DataFrame, value: str, by: str | Iterable[str] = (), *,
         A group has one seed only, or a value is NaN: its interval is NaN.
 
     >>> import pandas as pd
-    >>> over_seeds(pd.DataFrame({"seed": [0, 1, 2], "auroc": [0.6, 0.7, 0.8]}), "auroc").round(3).to_numpy().tolist()
+    >>> mean_over_seeds(pd.DataFrame({"seed": [0, 1, 2], "auroc": [0.6, 0.7, 0.8]}), "auroc").round(3).to_numpy().tolist()
     [[0.7, 0.452, 0.948, 3.0]]
     """
     import pandas as pd

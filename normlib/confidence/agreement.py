@@ -11,7 +11,7 @@ import numpy as np
 from normlib._utils.arguments import check_choice, check_seed
 from normlib._utils.tables import check_columns, outcome_of, tell_nan
 from normlib.confidence import binary_metrics, bootstrap, rank_correlation
-from normlib.confidence.scores import familiarity
+from normlib.confidence.scores import oriented_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ def detection(table: pd.DataFrame, outcome: str | ArrayLike, scores: Scores = No
         table: One row for each sample of one run.
         outcome: What the score is to find, true or false: a column, such as ``"knn_correct"``, or values row by row,
             such as ``table["split"] == "test"``. True is the side that a high familiarity speaks for.
-        scores: As in :func:`familiarity`; they are turned so that high means familiar.
+        scores: As in :func:`oriented_scores`; they are turned so that high means familiar.
 
     Returns:
         One row a score; columns ``score``; ``auroc``, chance 0.5; ``aupr`` of the true side, chance ``positives`` /
@@ -39,7 +39,7 @@ def detection(table: pd.DataFrame, outcome: str | ArrayLike, scores: Scores = No
         ``positives``. Ties count half.
 
     Raises:
-        ValueError: As :func:`familiarity`; ``outcome`` does not match the table or is not true or false.
+        ValueError: As :func:`oriented_scores`; ``outcome`` does not match the table or is not true or false.
 
     Warns:
         A score is constant, or the outcome is all true or all false: its row is NaN.
@@ -51,7 +51,7 @@ def detection(table: pd.DataFrame, outcome: str | ArrayLike, scores: Scores = No
     """
     import pandas as pd
 
-    columns, positive = familiarity(table, scores), outcome_of(table, outcome, binary=True)
+    columns, positive = oriented_scores(table, scores), outcome_of(table, outcome, binary=True)
     rows = []
     for name, values in columns.items():
         row = dict.fromkeys(("auroc", "aupr", "fpr95"), np.nan)
@@ -82,7 +82,7 @@ def correlation(
     Args:
         table: One row for each sample of one run.
         outcome: Numbers or booleans: a column, or values row by row.
-        scores: As in :func:`familiarity`.
+        scores: As in :func:`oriented_scores`.
         method: ``"spearman"``, or ``"kendall"`` for τ-b. Both take ties into account.
         within: Column of the classes, such as ``"label"``.
 
@@ -92,7 +92,7 @@ def correlation(
         describe other samples under the same network; for other networks take several seeds.
 
     Raises:
-        ValueError: As :func:`familiarity`; ``outcome`` does not match the table, or ``method`` is unknown.
+        ValueError: As :func:`oriented_scores`; ``outcome`` does not match the table, or ``method`` is unknown.
 
     Warns:
         Score or outcome is constant, or there are fewer than four samples: the value is NaN. In one class only: the
@@ -106,7 +106,7 @@ def correlation(
     import pandas as pd
 
     check_choice("method", method, RANK_CORRELATIONS)
-    columns, y = familiarity(table, scores), outcome_of(table, outcome)
+    columns, y = oriented_scores(table, scores), outcome_of(table, outcome)
     if within is not None:
         check_columns(table, [within])
     rows = []
@@ -169,10 +169,10 @@ def compare(
     positive, of = outcome_of(table, outcome, binary=True), COMPARED[statistic]
     bootstrap.check_resamples(resamples)
     check_seed(seed)
-    columns = familiarity(table, against).drop(columns=score, errors="ignore")
+    columns = oriented_scores(table, against).drop(columns=score, errors="ignore")
     if columns.empty:
         raise ValueError(f"against must name another score than {score!r}, got none")
-    columns = pd.concat([familiarity(table, score), columns], axis=1)
+    columns = pd.concat([oriented_scores(table, score), columns], axis=1)
     if constant := [name for name, values in columns.items() if values.nunique() == 1]:
         raise ValueError(f"scores must differ between samples, got one value only in {', '.join(map(repr, constant))}")
     if positive.min() == positive.max():

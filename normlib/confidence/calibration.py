@@ -11,7 +11,7 @@ from normlib._utils.arguments import check_count, check_seed, check_type
 from normlib._utils.tables import outcome_of
 from normlib.confidence.bootstrap import interval
 from normlib.confidence.curves import bin_places, curve
-from normlib.confidence.scores import familiarity, signs_of
+from normlib.confidence.scores import oriented_scores, signs_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ def calibrate(
         Map, reliability and errors, see :class:`Calibration`.
 
     Raises:
-        ValueError: As :func:`familiarity`; ``correct`` does not match the table or is not true or false; score or
+        ValueError: As :func:`oriented_scores`; ``correct`` does not match the table or is not true or false; score or
             outcome is constant in the half that is fitted; ``bins`` is below 2.
 
     Source: Zadrozny & Elkan 2002 (isotonic map), Naeini et al. 2015 (calibration error).
@@ -81,7 +81,7 @@ def calibrate(
     check_count("bins", bins, at_least=2)
     check_seed(seed)
     sign = signs_of(table, score)[score]
-    x = sign * familiarity(table, score)[score].to_numpy()
+    x = sign * oriented_scores(table, score)[score].to_numpy()
     y = outcome_of(table, correct, name="correct", binary=True)
     random = np.random.default_rng(seed)
     first, second = np.array_split(random.permutation(len(table)), 2)

@@ -44,7 +44,7 @@ def curve(
         a bin are right, or all wrong, resampling shows no spread; the interval is then Wilson's for shares.
 
     Raises:
-        ValueError: As :func:`familiarity`; ``outcome`` does not match the table, or ``bins``, ``by`` or ``resamples``
+        ValueError: As :func:`oriented_scores`; ``outcome`` does not match the table, or ``bins``, ``by`` or ``resamples``
             are none.
 
     >>> import pandas as pd

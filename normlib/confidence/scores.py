@@ -33,7 +33,7 @@ SCORES = {
 """The one table of orientation: sign +1 where high means familiar, −1 where high means novel."""
 
 
-def familiarity(table: pd.DataFrame, scores: str | Iterable[str] | Mapping[str, int] | None = None) -> pd.DataFrame:
+def oriented_scores(table: pd.DataFrame, scores: str | Iterable[str] | Mapping[str, int] | None = None) -> pd.DataFrame:
     """Scores turned so that high always means familiar: distances change their sign.
 
     Args:
@@ -50,7 +50,7 @@ def familiarity(table: pd.DataFrame, scores: str | Iterable[str] | Mapping[str, 
             column is missing, is not known which way it points, or is not finite.
 
     >>> import pandas as pd
-    >>> familiarity(pd.DataFrame({"norm": [1.0, 2.0], "kth_distance": [0.5, 0.25]})).to_numpy().tolist()
+    >>> oriented_scores(pd.DataFrame({"norm": [1.0, 2.0], "kth_distance": [0.5, 0.25]})).to_numpy().tolist()
     [[1.0, -0.5], [2.0, -0.25]]
     """
     check_one_run(table)

@@ -10,7 +10,7 @@ from normlib._utils.arguments import check_count
 from normlib._utils.tables import outcome_of, tell_nan
 from normlib.confidence import binary_metrics
 from normlib.confidence.agreement import Scores
-from normlib.confidence.scores import familiarity
+from normlib.confidence.scores import oriented_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ def risk_coverage(
     Args:
         table: One row for each sample of one run.
         correct: True or false: a column such as ``"knn_correct"``, or values row by row.
-        scores: As in :func:`familiarity`; they are turned so that high means familiar.
+        scores: As in :func:`oriented_scores`; they are turned so that high means familiar.
         points: Coverages at which the risk is given, 1/points … 1.
 
     Returns:
@@ -33,7 +33,7 @@ def risk_coverage(
         the risk is the mean over all orders of them.
 
     Raises:
-        ValueError: As :func:`familiarity`; ``correct`` does not match the table or is not true or false, or ``points``
+        ValueError: As :func:`oriented_scores`; ``correct`` does not match the table or is not true or false, or ``points``
             is not in 1 .. number of samples.
 
     Source: El-Yaniv & Wiener 2010.
@@ -45,7 +45,7 @@ def risk_coverage(
     """
     import pandas as pd
 
-    columns, positive = familiarity(table, scores), outcome_of(table, correct, name="correct", binary=True)
+    columns, positive = oriented_scores(table, scores), outcome_of(table, correct, name="correct", binary=True)
     check_count("points", points, at_most=len(table), hint="no more than there are samples")
     coverage = np.arange(1, points + 1) / points
     kept = coverage * len(table)
@@ -63,7 +63,7 @@ def risk_coverage_area(table: pd.DataFrame, correct: str | ArrayLike, scores: Sc
     Args:
         table: One row for each sample of one run.
         correct: As in :func:`risk_coverage`.
-        scores: As in :func:`familiarity`; they are turned so that high means familiar.
+        scores: As in :func:`oriented_scores`; they are turned so that high means familiar.
 
     Returns:
         One row a score; columns ``score``; ``aurc``, the risk averaged over coverages, low is good; ``excess`` over the
@@ -85,7 +85,7 @@ def risk_coverage_area(table: pd.DataFrame, correct: str | ArrayLike, scores: Sc
     """
     import pandas as pd
 
-    columns, positive = familiarity(table, scores), outcome_of(table, correct, name="correct", binary=True)
+    columns, positive = oriented_scores(table, scores), outcome_of(table, correct, name="correct", binary=True)
     best, error = binary_metrics.best_aurc(len(table), int(positive.sum())), 1 - positive.mean()
     rows = []
     for name, values in columns.items():

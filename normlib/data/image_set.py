@@ -26,6 +26,7 @@ class ImageSet:
         TypeError: A tensor is of another dtype, ``classes`` no tuple, or ``name`` no word.
         ValueError: Shapes do not fit together, or a label has no class.
 
+    >>> from normlib.data import digits
     >>> train = digits("train")
     >>> train
     ImageSet('digits-train': 1347 images, 1x8x8, 10 classes)
@@ -74,6 +75,7 @@ class ImageSet:
             TypeError: ``index`` is neither bool nor integer.
             ValueError: ``index`` is not one-dimensional, a mask of another length, or points outside the set.
 
+        >>> from normlib.data import digits
         >>> digits("all").subset(torch.tensor([5, 3])).indices.tolist()
         [5, 3]
         """
@@ -90,6 +92,7 @@ class ImageSet:
     def fingerprint(self) -> str:
         """Sha256 over shape, pixels and labels, the same on every machine.
 
+        >>> from normlib.data import digits
         >>> digits("all").fingerprint()[:15]
         'sha256:ac221302'
         """

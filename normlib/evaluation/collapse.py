@@ -10,7 +10,7 @@ from normlib._utils.tensors import check_floating, directions_and_inverse_norms
 
 
 class Collapse(NamedTuple):
-    """How far directions spread, and the name of the collapse, ``""`` for none; see :func:`collapse`."""
+    """How far directions spread, and the name of the collapse, ``""`` for none; see :func:`detect_collapse`."""
 
     name: str
     spread: float
@@ -18,7 +18,7 @@ class Collapse(NamedTuple):
 
 
 @torch.no_grad()
-def collapse(z: Tensor, *, least_spread: float = 0.05, least_rank: float = 2.0) -> Collapse:
+def detect_collapse(z: Tensor, *, least_spread: float = 0.05, least_rank: float = 2.0) -> Collapse:
     """Whether the directions of embeddings of *different* inputs have collapsed, to a point or to a line.
 
     - ``spread`` is ``1 - ‖mean u‖²``, the mean of ``1 - cos φ`` over all ordered pairs: 0 where all directions agree, 1
@@ -39,11 +39,11 @@ def collapse(z: Tensor, *, least_spread: float = 0.05, least_rank: float = 2.0) 
 
     Source: the two kinds as in Jing et al. 2022; the effective rank of Roy & Vetterli 2007 on squared singular values.
 
-    >>> collapse(torch.tensor([[1.0, 0.01], [5.0, 0.02], [2.0, -0.01]])).name
+    >>> detect_collapse(torch.tensor([[1.0, 0.01], [5.0, 0.02], [2.0, -0.01]])).name
     'complete'
-    >>> collapse(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    >>> detect_collapse(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
     Collapse(name='dimensional', spread=1.0, rank=1.0)
-    >>> collapse(torch.eye(4)).name
+    >>> detect_collapse(torch.eye(4)).name
     ''
     """
     check_floating(z=z)

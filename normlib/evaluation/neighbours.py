@@ -118,7 +118,7 @@ def knn(
     return neighbour_scores(bank, bank_labels, queries, **options).predicted
 
 
-def nearest_few_label(
+def few_shot_accuracy(
     bank: Tensor,
     bank_labels: Tensor,
     queries: Tensor,
@@ -150,14 +150,14 @@ def nearest_few_label(
         ValueError: As :func:`knn`; or a class has fewer points than are to be drawn, or ``draws`` is below 1.
 
     >>> bank = torch.eye(2).repeat(5, 1)
-    >>> nearest_few_label(bank, torch.tensor([0, 1] * 5), bank, torch.tensor([0, 1] * 5), draws=2)
+    >>> few_shot_accuracy(bank, torch.tensor([0, 1] * 5), bank, torch.tensor([0, 1] * 5), draws=2)
     array([1., 1.])
     """
     options = {"labels_per_class": labels_per_class, "draws": draws, "seed": seed}
-    return few_label_hits(bank, bank_labels, queries, query_labels, **options).mean(axis=1)
+    return few_shot_correct(bank, bank_labels, queries, query_labels, **options).mean(axis=1)
 
 
-def few_label_hits(
+def few_shot_correct(
     bank: Tensor,
     bank_labels: Tensor,
     queries: Tensor,
@@ -167,13 +167,13 @@ def few_label_hits(
     draws: int = 100,
     seed: int = 0,
 ) -> np.ndarray:
-    """Which queries :func:`nearest_few_label` labels correctly in each draw; its arguments and errors.
+    """Which queries :func:`few_shot_accuracy` labels correctly in each draw; its arguments and errors.
 
     Returns:
         True where the nearest labelled point has the query's class, shape ``(draws, M)``.
 
     >>> bank = torch.eye(2).repeat(5, 1)
-    >>> few_label_hits(bank, torch.tensor([0, 1] * 5), bank[:2], torch.tensor([0, 0]), draws=1)
+    >>> few_shot_correct(bank, torch.tensor([0, 1] * 5), bank[:2], torch.tensor([0, 0]), draws=1)
     array([[ True, False]])
     """
     _check_labelled(bank, bank_labels, queries)

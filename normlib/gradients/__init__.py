@@ -5,7 +5,7 @@ similarities, so they are for reading, checking and simulating; training uses :m
 tests at any layer of a network what they rest on: that the gradient of a loss of directions has no part along z.
 """
 
-from normlib.gradients.closed_form import cosine_similarity_grad, info_nce_grad, tangent
+from normlib.gradients.closed_form import cosine_loss_grad, info_nce_grad, tangent
 from normlib.gradients.radial import radial_share, radial_table
 
-__all__ = ["cosine_similarity_grad", "info_nce_grad", "radial_share", "radial_table", "tangent"]
+__all__ = ["cosine_loss_grad", "info_nce_grad", "radial_share", "radial_table", "tangent"]

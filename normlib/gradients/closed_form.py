@@ -37,7 +37,7 @@ def tangent(z: Tensor, v: Tensor) -> Tensor:
         return (v - u * (u * v).sum(dim=-1, keepdim=True)) * (inverse_norm > 0)
 
 
-def cosine_similarity_grad(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+def cosine_loss_grad(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
     """Gradient of :func:`normlib.losses.cosine_loss`: ``∂ℒ/∂z1_i = -P u2_i / (N ‖z1_i‖)``.
 
     Its size is ``sin φ / (N ‖z1_i‖)``: the same pull turns a long embedding less.
@@ -57,9 +57,9 @@ def cosine_similarity_grad(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
     Source: Draganov et al. 2025; derived in chapter 2.
 
     >>> z2 = torch.tensor([[0.0, 1.0]])
-    >>> cosine_similarity_grad(torch.tensor([[1.0, 1.0]]), z2)[0]
+    >>> cosine_loss_grad(torch.tensor([[1.0, 1.0]]), z2)[0]
     tensor([[ 0.3536, -0.3536]])
-    >>> cosine_similarity_grad(torch.tensor([[10.0, 10.0]]), z2)[0]
+    >>> cosine_loss_grad(torch.tensor([[10.0, 10.0]]), z2)[0]
     tensor([[ 0.0354, -0.0354]])
     """
     check_pairs(z1=z1, z2=z2, smallest=1, check_finite=None)

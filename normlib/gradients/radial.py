@@ -74,8 +74,8 @@ def radial_table(
 
     Source: ours; put to use in chapter 8.
 
-    >>> from normlib import losses, methods, models
-    >>> model = methods.JointEmbedding(
+    >>> from normlib import losses, models
+    >>> model = models.JointEmbedding(
     ...     models.digits_encoder(16, 8), models.projection_head(8, 8, 4), losses.sigmoid_loss).double()
     >>> table = radial_table(model, *torch.rand(2, 6, 1, 8, 8, dtype=torch.float64))
     >>> table["layer"].iloc[-1], bool(table["sample"].iloc[-1] < 1e-6)

@@ -25,6 +25,7 @@ def digits_encoder(width: int = 128, out_features: int = 128, *, batch_norm: boo
     Raises:
         ValueError: A width is no integer of 2 or more, or ``seed`` none of 0 or more.
 
+    >>> import torch
     >>> digits_encoder(width=16, out_features=8)(torch.zeros(3, 1, 8, 8)).shape
     torch.Size([3, 8])
     """
@@ -60,6 +61,7 @@ def resnet18_cifar(*, seed: int = 0) -> nn.Module:
 
     Source: Chen et al. 2020 (SimCLR), appendix on CIFAR-10; the settings released with Draganov et al. 2025.
 
+    >>> import torch
     >>> resnet18_cifar()(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 512])
     """
@@ -89,6 +91,7 @@ def narrow_resnet(width: int = 16, *, seed: int = 0) -> nn.Module:
     Raises:
         ValueError: ``width`` is no integer of 1 or more, or ``seed`` none of 0 or more.
 
+    >>> import torch
     >>> narrow_resnet()(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 128])
     """

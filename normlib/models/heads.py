@@ -29,6 +29,7 @@ def projection_head(in_features: int, hidden: int, out_features: int, *, seed: i
 
     Source: the settings released with Draganov et al. 2025 (128-128).
 
+    >>> import torch
     >>> projection_head(512, 128, 128)(torch.zeros(2, 512)).shape
     torch.Size([2, 128])
     """
@@ -56,6 +57,7 @@ def batch_norm_head(in_features: int, hidden: int, out_features: int, *, seed: i
 
     Source: Grill et al. 2020 (BYOL), whose heads have biases; SimSiam and others add layers or BatchNorm at the end.
 
+    >>> import torch
     >>> batch_norm_head(512, 128, 64)(torch.zeros(2, 512)).shape
     torch.Size([2, 64])
     """
@@ -79,6 +81,7 @@ def prediction_head(features: int, hidden: int, *, seed: int = 0) -> nn.Module:
 
     Source: as :func:`batch_norm_head`.
 
+    >>> import torch
     >>> prediction_head(64, 16)(torch.zeros(2, 64)).shape
     torch.Size([2, 64])
     """

@@ -25,11 +25,11 @@ class SimCLR(nn.Module):
     Args:
         backbone: Maps images ``(N, C, H, W)`` to features ``h`` of shape ``(N, F)``.
         projector: Maps ``h`` to embeddings ``z`` of shape ``(N, D)``.
-        grad_scale: GradScale power p behind the projector; 0 adds no layer.
+        grad_scale_power: GradScale power p behind the projector; 0 adds no layer.
 
     Raises:
         TypeError: A part is no module.
-        ValueError: ``grad_scale`` is negative or not a number.
+        ValueError: ``grad_scale_power`` is negative or not a number.
 
     Source: Chen et al. 2020 (SimCLR).
 
@@ -38,12 +38,12 @@ class SimCLR(nn.Module):
     (torch.Size([2, 4]), torch.Size([2, 8]))
     """
 
-    def __init__(self, backbone: nn.Module, projector: nn.Module, *, grad_scale: float = 0.0):
+    def __init__(self, backbone: nn.Module, projector: nn.Module, *, grad_scale_power: float = 0.0):
         super().__init__()
         check_type(nn.Module, backbone=backbone, projector=projector)
         self.backbone = backbone
         self.projector = projector
-        self.grad_scale = grad_scale_layer(grad_scale)
+        self.grad_scale = grad_scale_layer(grad_scale_power)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Backbone output ``h``, shape ``(N, F)``."""
@@ -54,10 +54,10 @@ class SimCLR(nn.Module):
         return self.grad_scale(self.projector(self.features(x)))
 
 
-def grad_scale_layer(grad_scale: float) -> nn.Module:
+def grad_scale_layer(power: float) -> nn.Module:
     """The layer behind a head for a GradScale power p ≥ 0; none does anything for 0."""
-    check_number("grad_scale", grad_scale, at_least=0)
-    return GradScale(grad_scale) if grad_scale else nn.Identity()
+    check_number("grad_scale_power", power, at_least=0)
+    return GradScale(power) if power else nn.Identity()
 
 
 class JointEmbedding(nn.Module):
@@ -68,12 +68,12 @@ class JointEmbedding(nn.Module):
         projector: Maps ``h`` to embeddings ``z`` of shape ``(N, D)``.
         loss: Called as ``loss(z1, z2, check_finite=False, **options)``: :func:`normlib.losses.sigmoid_loss` (SigLIP),
             :func:`normlib.losses.barlow_twins`, :func:`normlib.losses.vicreg`.
-        grad_scale: GradScale power p behind the projector; 0 adds no layer.
+        grad_scale_power: GradScale power p behind the projector; 0 adds no layer.
         options: Settings of the loss.
 
     Raises:
         TypeError: A part is no module, or ``loss`` no function.
-        ValueError: ``grad_scale`` is negative or not a number.
+        ValueError: ``grad_scale_power`` is negative or not a number.
 
     >>> from normlib import losses, models
     >>> model = JointEmbedding(models.digits_encoder(16, 8), models.projection_head(8, 8, 4), losses.vicreg)
@@ -88,7 +88,7 @@ class JointEmbedding(nn.Module):
         projector: nn.Module,
         loss: Callable[..., Tensor],
         *,
-        grad_scale: float = 0.0,
+        grad_scale_power: float = 0.0,
         **options: float,
     ):
         super().__init__()
@@ -96,7 +96,7 @@ class JointEmbedding(nn.Module):
         check_callable(loss=loss)
         self.backbone = backbone
         self.projector = projector
-        self.grad_scale = grad_scale_layer(grad_scale)
+        self.grad_scale = grad_scale_layer(grad_scale_power)
         self._loss, self._options = loss, options
 
     def features(self, x: Tensor) -> Tensor:
@@ -126,27 +126,30 @@ class SimSiam(nn.Module):
         backbone: Maps images ``(N, C, H, W)`` to features ``h`` of shape ``(N, F)``.
         projector: Maps ``h`` to embeddings ``z`` of shape ``(N, D)``.
         predictor: Maps ``z`` to predictions ``p`` of shape ``(N, D)``.
-        grad_scale: GradScale power p behind the predictor; 0 adds no layer.
+        grad_scale_power: GradScale power p behind the predictor; 0 adds no layer.
 
     Raises:
         TypeError: A part is no module.
-        ValueError: ``grad_scale`` is negative or not a number.
+        ValueError: ``grad_scale_power`` is negative or not a number.
 
     Source: Chen & He 2021 (SimSiam), algorithm 1.
 
-    >>>     >>> heads = models.batch_norm_head(8, 8, 4), models.prediction_head(4, 2)
+    >>> from normlib import models
+    >>> heads = models.batch_norm_head(8, 8, 4), models.prediction_head(4, 2)
     >>> p, z = SimSiam(models.digits_encoder(16, 8), *heads)(torch.rand(6, 1, 8, 8))
     >>> p.shape, z.requires_grad
     (torch.Size([6, 4]), False)
     """
 
-    def __init__(self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, *, grad_scale: float = 0.0):
+    def __init__(
+        self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, *, grad_scale_power: float = 0.0
+    ):
         super().__init__()
         check_type(nn.Module, backbone=backbone, projector=projector, predictor=predictor)
         self.backbone = backbone
         self.projector = projector
         self.predictor = predictor
-        self.grad_scale = grad_scale_layer(grad_scale)
+        self.grad_scale = grad_scale_layer(grad_scale_power)
 
     def features(self, x: Tensor) -> Tensor:
         """Backbone output ``h``, shape ``(N, F)``."""
@@ -171,15 +174,16 @@ class BYOL(nn.Module):
         predictor: Maps ``z`` to predictions ``p`` of shape ``(N, D)``.
         ema: Rate m of the average, in [0, 1): the copy is ``m · copy + (1 - m) · present`` after each step, weights and
             running statistics of BatchNorm alike. 0 copies, which is SimSiam one step late.
-        grad_scale: GradScale power p behind the predictor; 0 adds no layer.
+        grad_scale_power: GradScale power p behind the predictor; 0 adds no layer.
 
     Raises:
         TypeError: A part is no module.
-        ValueError: ``ema`` is outside [0, 1), or ``grad_scale`` negative or not a number.
+        ValueError: ``ema`` is outside [0, 1), or ``grad_scale_power`` negative or not a number.
 
     Source: Grill et al. 2020 (BYOL), equations (1) and (2); half their loss, less 1, and a constant m.
 
-    >>>     >>> heads = models.batch_norm_head(8, 8, 4), models.prediction_head(4, 2)
+    >>> from normlib import models
+    >>> heads = models.batch_norm_head(8, 8, 4), models.prediction_head(4, 2)
     >>> p, z = BYOL(models.digits_encoder(16, 8), *heads)(torch.rand(6, 1, 8, 8))
     >>> p.requires_grad, z.requires_grad
     (True, False)
@@ -192,7 +196,7 @@ class BYOL(nn.Module):
         predictor: nn.Module,
         *,
         ema: float = 0.99,
-        grad_scale: float = 0.0,
+        grad_scale_power: float = 0.0,
     ):
         check_type(nn.Module, backbone=backbone, projector=projector, predictor=predictor)
         check_number("ema", ema, at_least=0, below=1, hint="at 1 the copy would never move")
@@ -200,7 +204,7 @@ class BYOL(nn.Module):
         self.backbone = backbone
         self.projector = projector
         self.predictor = predictor
-        self.grad_scale = grad_scale_layer(grad_scale)
+        self.grad_scale = grad_scale_layer(grad_scale_power)
         self.ema = ema
         online = nn.Sequential(backbone, projector)
         self.target = AveragedModel(online, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
@@ -252,13 +256,13 @@ WITH_PREDICTOR = ("simsiam", "byol")
 DIGITS_LAYERS = ("backbone.0", "backbone.2", "backbone.5", "projector.0", "projector.2")
 
 
-def digits_simclr(*, width: int = 64, seed: int = 0, grad_scale: float = 0.0) -> SimCLR:
+def digits_simclr(*, width: int = 64, seed: int = 0, grad_scale_power: float = 0.0) -> SimCLR:
     """The SimCLR network that the course trains on digits: three layers, then a projector of two.
 
     Args:
         width: Channels of the second convolution.
         seed: Seed of the initial weights.
-        grad_scale: GradScale power p behind the projector; 0 adds no layer.
+        grad_scale_power: GradScale power p behind the projector; 0 adds no layer.
 
     Returns:
         Untrained model with 64-dimensional embeddings.
@@ -267,4 +271,4 @@ def digits_simclr(*, width: int = 64, seed: int = 0, grad_scale: float = 0.0) ->
     torch.Size([2, 64])
     """
     backbone, projector = digits_encoder(width, 128, seed=seed), projection_head(128, 128, 64, seed=seed)
-    return SimCLR(backbone, projector, grad_scale=grad_scale)
+    return SimCLR(backbone, projector, grad_scale_power=grad_scale_power)

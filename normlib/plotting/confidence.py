@@ -80,7 +80,7 @@ def risk_coverage_curves(
         ax: Axes to draw on.
         table: One row for each sample of one run.
         correct: True or false: a column such as ``"knn_correct"``, or values row by row.
-        scores: As in :func:`normlib.confidence.familiarity`.
+        scores: As in :func:`normlib.confidence.oriented_scores`.
 
     Returns:
         ``ax``.

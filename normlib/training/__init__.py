@@ -3,7 +3,7 @@
 from normlib.training.checkpoint_schedule import Stopped
 from normlib.training.config import TrainConfig
 from normlib.training.loop import architecture, fit
-from normlib.training.optimizers import Lars
+from normlib.training.optimizers import LARS
 from normlib.training.trainer import DivergenceError, History
 
-__all__ = ["DivergenceError", "History", "Lars", "Stopped", "TrainConfig", "architecture", "fit"]
+__all__ = ["LARS", "DivergenceError", "History", "Stopped", "TrainConfig", "architecture", "fit"]

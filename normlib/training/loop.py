@@ -43,7 +43,7 @@ def fit(
     The model is changed in place, and ends on the training device in training mode.
 
     Interventions are plugged in around this call: ``cut_initialization(model, c)`` before it,
-    ``SimCLR(…, grad_scale=p)`` in the model.
+    ``SimCLR(…, grad_scale_power=p)`` in the model.
 
     **Several devices.** Start the script that calls this with ``torchrun --nproc_per_node=8 script.py``; on two
     machines, with the same command on both, ``torchrun --nnodes=2 --nproc_per_node=8 --rdzv_backend=c10d

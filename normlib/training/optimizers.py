@@ -15,7 +15,7 @@ OptimizerName = Literal["sgd", "lars", "adamw"]
 OPTIMIZERS = ("sgd", "lars", "adamw")
 
 
-class Lars(torch.optim.Optimizer):
+class LARS(torch.optim.Optimizer):
     """SGD whose step for each tensor is proportional to the tensor's own norm (layer-wise adaptive rate scaling).
 
     With weights ``w``, gradient ``g``, weight decay λ and momentum μ, one step is::
@@ -45,7 +45,7 @@ class Lars(torch.optim.Optimizer):
 
     >>> w = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
     >>> w.grad = torch.tensor([0.0, 20.0])
-    >>> Lars([w], lr=1.0, trust_coefficient=0.1).step()  # 0.1 * 5 / 20 of the gradient
+    >>> LARS([w], lr=1.0, trust_coefficient=0.1).step()  # 0.1 * 5 / 20 of the gradient
     >>> w.data
     tensor([3.0000, 3.5000])
     """
@@ -163,7 +163,7 @@ def make_optimizer(
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
     matrices, others = groups
     groups = [matrices | {"adapt": True}, others | {"adapt": False}]
-    return Lars(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+    return LARS(groups, lr=lr, momentum=momentum, nesterov=nesterov)
 
 
 def learning_rate(step: int, *, peak: float, warmup_steps: float, total_steps: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,8 +19,6 @@ from normlib.training.config import TrainConfig, make_plain
 if TYPE_CHECKING:
     from normlib.data import ImageSet
 
-__all__ = ["NETWORKS", "RECIPES", "Network", "Recipe", "changed", "load_once", "named"]
-
 
 @dataclass(frozen=True)
 class Network:
@@ -30,7 +28,7 @@ class Network:
         build: Called as ``build(seed=0)``, returns the untrained backbone, from images to features ``(N, features)``.
         features: Width of the features.
         image_shape: Shape of an image, ``(C, H, W)``.
-        views: Returns what draws the two views of a batch.
+        augmentation: Returns what draws the two views of a batch.
         layers: Names of the layers in the whole model that a tracker watches, those of a plain projector included; the
             last puts out the embedding.
     """
@@ -38,7 +36,7 @@ class Network:
     build: Callable[..., nn.Module]
     features: int
     image_shape: tuple[int, int, int]
-    views: Callable[[], augment.TwoViews]
+    augmentation: Callable[[], augment.TwoViews]
     layers: tuple[str, ...]
 
 
@@ -78,7 +76,7 @@ class Recipe:
             :func:`normlib.models.batch_norm_head`. A predictor always has BatchNorm, and a quarter of D between layers.
         projector: Width between the projector's two layers, and D, the dimension of the embeddings.
         cut: Cut-initialization's c > 0: all weights are divided by it before training; 1 changes nothing.
-        grad_scale: GradScale power p ≥ 0; 0 changes nothing.
+        grad_scale_power: GradScale power p ≥ 0; 0 changes nothing.
         held_out: Classes that are not trained on.
         largest: Images of the commonest class; None keeps all images of all classes.
         tail_ratio: With ``largest``, each class has this many times fewer images than the one before it, ≥ 1.
@@ -100,7 +98,7 @@ class Recipe:
     head: Literal["plain", "batch_norm"] = "plain"
     projector: tuple[int, int] = (128, 128)
     cut: float = 1.0
-    grad_scale: float = 0.0
+    grad_scale_power: float = 0.0
     held_out: tuple[int, ...] = ()
     largest: int | None = None
     tail_ratio: float = 1.0
@@ -119,7 +117,7 @@ class Recipe:
         if not _are_integers(widths) or len(widths) != 2 or not 1 <= min(widths) <= max(widths) <= WIDEST:
             raise ValueError(f"projector must be two widths in 1..{WIDEST}, such as (128, 64), got {widths!r}")
         check_number("cut", self.cut, above=0)
-        check_number("grad_scale", self.grad_scale, at_least=0)
+        check_number("grad_scale_power", self.grad_scale_power, at_least=0)
         check_number("tail_ratio", self.tail_ratio, at_least=1)
         for name, classes in {"held_out": self.held_out, "tail_order": self.tail_order or ()}.items():
             if not _are_integers(classes):
@@ -136,10 +134,32 @@ class Recipe:
         width = max(map(len, settings | train))
         return "\n".join(f"{name:{width}}  {value}" for name, value in (settings | train).items())
 
-    def model(self) -> nn.Module:
+    def replace(self, **changes: Any) -> Recipe:
+        """This recipe with some settings changed, those of ``train`` by their own names.
+
+        Args:
+            changes: New values by name, for example ``lr=0.1, cut=3``.
+
+        Raises:
+            ValueError: A name that is no setting; the nearest one is named. Or a value that is out of range.
+
+        >>> RECIPES["cpu"].replace(lr=0.1, cut=3).train.lr
+        0.1
+        """
+        own = {each.name for each in fields(Recipe)} - {"train"}
+        inner = {each.name for each in fields(TrainConfig)}
+        for name in changes:
+            if name not in own | inner:
+                near = difflib.get_close_matches(name, own | inner, n=1, cutoff=0.7)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise ValueError(f"there is no setting {name!r}; {hint}Settings are {', '.join(sorted(own | inner))}")
+        train = replace(self.train, **{name: value for name, value in changes.items() if name in inner})
+        return replace(self, train=train, **{name: value for name, value in changes.items() if name in own})
+
+    def build_model(self) -> nn.Module:
         """The untrained network of the method, with its interventions.
 
-        >>> RECIPES["digits"].model().grad_scale
+        >>> RECIPES["digits"].build_model().grad_scale
         Identity()
         """
         network, seed = NETWORKS[self.network], self.train.seed
@@ -147,18 +167,18 @@ class Recipe:
         if self.method in WITH_PREDICTOR:
             dimensions = self.projector[1]
             heads.append(models.prediction_head(dimensions, max(1, dimensions // 4), seed=seed))
-        model = METHODS[self.method](network.build(seed=seed), *heads, grad_scale=self.grad_scale)
+        model = METHODS[self.method](network.build(seed=seed), *heads, grad_scale_power=self.grad_scale_power)
         model = model if self.cut == 1 else cut_initialization(model, self.cut)
         return nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.sync_batchnorm else model
 
-    def views(self) -> augment.TwoViews:
+    def augmentation(self) -> augment.TwoViews:
         """What draws the two views of a batch."""
-        return NETWORKS[self.network].views()
+        return NETWORKS[self.network].augmentation()
 
-    def layers(self) -> tuple[str, ...]:
+    def tracked_layers(self) -> tuple[str, ...]:
         """The layers that a norm tracker watches; the last puts out the embedding, or the prediction of it.
 
-        >>> changed(RECIPES["digits"], {"method": "byol", "head": "batch_norm"}).layers()[-3:]
+        >>> RECIPES["digits"].replace(method="byol", head="batch_norm").tracked_layers()[-3:]
         ('projector.3', 'predictor.0', 'predictor.3')
         """
         heads = ("projector.2",) if self.head == "plain" else ("projector.3",)
@@ -169,7 +189,7 @@ class Recipe:
     def images(self) -> ImageSet:
         """The training images: of the seen classes, and with the long tail, if that is asked for.
 
-        >>> len(changed(RECIPES["digits"], {"held_out": (0, 1)}).images())
+        >>> len(RECIPES["digits"].replace(held_out=(0, 1)).images())
         1078
         """
         images = load_once(self.data, "train")
@@ -185,7 +205,7 @@ class Recipe:
     def test_sets(self) -> dict[str, ImageSet]:
         """The test images of the classes that are trained on, ``"test"``, and of the others, ``"held out"``.
 
-        >>> list(changed(RECIPES["digits"], {"held_out": (0, 1)}).test_sets())
+        >>> list(RECIPES["digits"].replace(held_out=(0, 1)).test_sets())
         ['test', 'held out']
         """
         if not self.held_out:
@@ -229,43 +249,14 @@ def load_once(name: str, split: str) -> ImageSet:
     return data.load(name, split)
 
 
-def named(name: str) -> Recipe:
+def get(name: str) -> Recipe:
     """The recipe of that name.
 
     Raises:
         ValueError: There is none; those that are there are listed.
 
-    >>> named("cpu").network
+    >>> get("cpu").network
     'narrow_resnet'
     """
     check_choice("recipe", name, RECIPES)
     return RECIPES[name]
-
-
-def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """A recipe with some settings changed, those of ``train`` by their own names.
-
-    Args:
-        recipe: Where to start.
-        changes: New values by name, for example ``{"lr": 0.1, "cut": 3}``.
-
-    Raises:
-        TypeError: ``recipe`` is no recipe, or ``changes`` no mapping.
-        ValueError: A name that is no setting; the nearest ones are named. Or a value that is out of range.
-
-    >>> changed(RECIPES["cpu"], {"lr": 0.1, "cut": 3}).train.lr
-    0.1
-    """
-    check_type(Recipe, recipe=recipe)
-    check_type(Mapping, changes=changes)
-    own = {each.name for each in fields(Recipe)} - {"train"}
-    inner = {each.name for each in fields(TrainConfig)}
-    for name in changes:
-        if name not in own | inner:
-            near = difflib.get_close_matches(str(name), own | inner, n=1, cutoff=0.7)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(
-                f"changes has the unknown setting {name!r}; {hint}Settings are {', '.join(sorted(own | inner))}"
-            )
-    train = replace(recipe.train, **{name: value for name, value in changes.items() if name in inner})
-    return replace(recipe, train=train, **{name: value for name, value in changes.items() if name in own})

@@ -22,7 +22,7 @@ from normlib.training.checkpoints import Checkpoints, differences
 from normlib.training.config import TrainConfig
 from normlib.training.launch import is_first, processes
 from normlib.training.loop import check_place, fit
-from normlib.training.recipes import NETWORKS, Recipe, changed
+from normlib.training.recipes import NETWORKS, Recipe
 from normlib.training.throughput import pairs_per_second
 from normlib.training.trainer import History
 
@@ -30,13 +30,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-__all__ = ["Trained", "load", "train", "within"]
-
 LOCK = ".lock"
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     """A finished run.
 
     Args:
@@ -61,7 +59,7 @@ def train(
     accelerator: str = "auto",
     tensorboard: bool = False,
     progress: bool = True,
-) -> Trained:
+) -> TrainedRun:
     """Train a recipe in a run directory; called again, it goes on where it was stopped.
 
     The directory holds ``recipe.json``, ``checkpoints/`` and, in the end, ``steps.parquet``, ``epochs.parquet`` and
@@ -86,8 +84,8 @@ def train(
         ModuleNotFoundError: ``tensorboard`` is asked for and not installed.
 
     >>> import tempfile
-    >>> from normlib import recipes
-    >>> short = recipes.changed(recipes.RECIPES["digits"], {"epochs": 1, "warmup_epochs": 0})
+    >>> from normlib.training import recipes
+    >>> short = recipes.get("digits").replace(epochs=1, warmup_epochs=0)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     trained = train(short, folder, accelerator="cpu", progress=False)
     ...     sorted(path.name for path in Path(folder).iterdir())
@@ -105,8 +103,8 @@ def train(
     check_type(ImageSet, images=images)
     test = recipe.test_images()
     _check_shape(recipe, images)
-    model = recipe.model()
-    tracker = NormTracker(model, recipe.layers(), every=track_every)
+    model = recipe.build_model()
+    tracker = NormTracker(model, recipe.tracked_layers(), every=track_every)
 
     clock = _Stopwatch(len(images) // recipe.train.batch_size * recipe.train.batch_size)
 
@@ -126,18 +124,18 @@ def train(
     with lock:
         with tracker:
             history = fit(
-                model, images, recipe.train, augment=recipe.views(), tracker=tracker, on_epoch=on_epoch,
+                model, images, recipe.train, augment=recipe.augmentation(), tracker=tracker, on_epoch=on_epoch,
                 checkpoints=folder / "checkpoints", checkpoint_minutes=checkpoint_minutes, accelerator=accelerator,
                 logger=logger, progress=progress,
             )  # fmt: skip
-        trained = Trained(model.eval(), history, tracker.to_frame())
+        trained = TrainedRun(model.eval(), history, tracker.to_frame())
         if is_first():
             for name, table in {"steps": history.steps, "epochs": history.epochs, "norms": trained.norms}.items():
                 replace_file(folder / f"{name}.parquet", partial(table.to_parquet, index=False, compression="zstd"))
     return trained
 
 
-def within(
+def fit_to_budget(
     recipe: Recipe, minutes: float, folder: str | Path, *, accelerator: str = "auto", seconds: float = 10.0
 ) -> Recipe:
     """The recipe with as many epochs as a time budget allows on this device, as a short probe measures it.
@@ -157,8 +155,8 @@ def within(
         ValueError: ``minutes`` or ``seconds`` is not above 0, several processes were started, or not even one epoch
             fits; the message says what one takes.
 
-    >>> from normlib.training.recipes import named
-    >>> within(named("digits"), 0.5, "runs/new", accelerator="cpu", seconds=0.1).train.epochs > 1
+    >>> from normlib.training.recipes import get
+    >>> fit_to_budget(get("digits"), 0.5, "runs/new", accelerator="cpu", seconds=0.1).train.epochs > 1
     True
     """
     check_type(Recipe, recipe=recipe)
@@ -175,7 +173,7 @@ def within(
     if epochs < 1:
         takes = float(f"{one:.2g}")  # two digits, and no exponent
         raise ValueError(f"one epoch takes {takes:g} minutes here, more than minutes = {minutes:g}; use a GPU")
-    return changed(recipe, {"epochs": epochs, "warmup_epochs": min(recipe.train.warmup_epochs, epochs / 10)})
+    return recipe.replace(epochs=epochs, warmup_epochs=min(recipe.train.warmup_epochs, epochs / 10))
 
 
 def load(folder: str | Path) -> tuple[Recipe, models.SimCLR]:
@@ -191,7 +189,7 @@ def load(folder: str | Path) -> tuple[Recipe, models.SimCLR]:
     state = Checkpoints(folder / "checkpoints").load()
     if recipe is None or state is None:
         raise FileNotFoundError(f"{folder} holds no {'run' if recipe is None else 'checkpoint yet'}")
-    model = recipe.model()
+    model = recipe.build_model()
     try:
         model.load_state_dict(state["model"])
     except UNREADABLE as error:

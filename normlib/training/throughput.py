@@ -38,7 +38,7 @@ def pairs_per_second(recipe: Recipe, accelerator: str, seconds: float) -> float:
 
     with suppress(_EnoughError):
         fit(
-            recipe.model(), images, config, augment=recipe.views(), on_epoch=on_epoch, accelerator=accelerator,
+            recipe.build_model(), images, config, augment=recipe.augmentation(), on_epoch=on_epoch, accelerator=accelerator,
             progress=False,
         )  # fmt: skip
     return len(pixels) * (len(ends) - 2) / (ends[-1] - ends[1])  # the first epoch warms up

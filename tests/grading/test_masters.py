@@ -1,6 +1,6 @@
 """The master notebooks: reference solution 100 %, untouched version 0, and typical wrong answers lose what they should.
 
-Cells and tests run here in one process, without otter's grading; tests of ``tools/grading`` run whole submissions.
+Cells and tests run here in one process, without otter's grading; tests of ``grading`` run whole submissions.
 """
 
 import ast
@@ -25,7 +25,7 @@ WRONG = [  # (assignment, title, rest of the section)
     for section in path.read_text(encoding="utf-8").split("\n## ")[1:]
 ]
 OTHER_STUDENT = "another-student"
-SICK_RUNS = cache(exercises.sick_runs)
+SICK_RUNS = cache(exercises.failure_modes)
 
 pytestmark = pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 

@@ -26,10 +26,12 @@ def test_mode_follows_the_environment_variable(monkeypatch, value, expected):
     else:
         monkeypatch.setenv("NORMLIB_MODE", value)
     assert runtime.mode() == expected
-    assert runtime.pick(recorded="recorded", smoke="smoke", full="full") == expected
+    assert runtime.by_mode(recorded="recorded", smoke="smoke", full="full") == expected
 
 
-@pytest.mark.parametrize("call", [runtime.mode, lambda: runtime.pick(recorded=1, smoke=2, full=3), runtime.preflight])
+@pytest.mark.parametrize(
+    "call", [runtime.mode, lambda: runtime.by_mode(recorded=1, smoke=2, full=3), runtime.preflight]
+)
 def test_an_unknown_mode_is_named(monkeypatch, call):
     monkeypatch.setenv("NORMLIB_MODE", "Smoke ")
     with pytest.raises(ValueError, match=r"NORMLIB_MODE is 'Smoke ', expected one of recorded, smoke, full"):

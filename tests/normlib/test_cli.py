@@ -110,7 +110,7 @@ def test_record_and_reproduce_a_small_experiment(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"small": experiment})
     monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(experiments, "RUNS", tmp_path / "runs")
-    assert run("record", "small", "--part", "1/2") == 0
+    assert run("record", "small", "--shard", "1/2") == 0
     assert "1 runs are left for other parts" in capsys.readouterr().out
     assert run("record", "small") == 0
     assert capsys.readouterr().out == f"recorded in {tmp_path / 'results' / 'small'}\n"
@@ -172,7 +172,7 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["train", "digits", "--out", "FILE/below"], "FILE"),
         (["evaluate", "OUT"], "OUT holds no run"),
         (["record", "cifar11"], "name must be one of 'digits-simclr'"),
-        (["record", "digits-simclr", "--part", "3/2"], "part must be"),
+        (["record", "digits-simclr", "--shard", "3/2"], "part must be"),
         (["reproduce", "cifar10-nothing"], "name must be one of 'digits-simclr'"),
         (["info", "--seconds", "0"], "seconds must be a number > 0, got 0"),
     ],
@@ -212,7 +212,7 @@ def test_traceback_shows_where_an_error_came_from():
         cli.main(["train", "papr", "--out", "nowhere", "--traceback"])
 
 
-@pytest.mark.parametrize("words", [[], ["fly"], ["train"], ["record", "x", "--part", "one"]])
+@pytest.mark.parametrize("words", [[], ["fly"], ["train"], ["record", "x", "--shard", "one"]])
 def test_a_command_that_is_none_shows_usage_and_exits_with_2(words, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(words)

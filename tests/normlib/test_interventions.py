@@ -132,7 +132,7 @@ def test_the_turn_of_a_step_scales_as_norm_to_the_power_minus_two(power, exponen
     def turn(norm):
         z1 = torch.tensor([[norm, 0.0]], dtype=torch.float64, requires_grad=True)
         (grad,) = torch.autograd.grad(losses.cosine_loss(grad_scale(z1, power), z2), z1)
-        torch.testing.assert_close(grad, gradients.cosine_similarity_grad(z1.detach(), z2)[0] * norm**power)
+        torch.testing.assert_close(grad, gradients.cosine_loss_grad(z1.detach(), z2)[0] * norm**power)
         return (grad.norm() / norm).item()
 
     assert turn(10.0) / turn(1.0) == pytest.approx(10.0**exponent, rel=1e-12)

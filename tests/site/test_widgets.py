@@ -24,7 +24,7 @@ from axe_playwright_python.sync_playwright import Axe
 from scipy.spatial.transform import Rotation
 
 from normcourse import experiments, widgets
-from normcourse.widgets._explorable import module
+from normcourse.widgets.base import module
 from normlib import data, dynamics, gradients, interventions, losses, simulations
 from toc import ROOT, SITE
 from visiting import SETTLE
@@ -134,7 +134,7 @@ PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=de
 def page_with(figure, path: Path) -> Path:
     """A page of nothing but a figure and its host script."""
     state = {name: getattr(figure, name) for name in figure.keys if name not in ("layout", "tabbable", "tooltip")}
-    host = (ROOT / "book" / "public" / "explorables.js").read_text(encoding="utf-8")
+    host = (ROOT / "book" / "public" / "widgets.js").read_text(encoding="utf-8")
     saved = json.dumps({"state": {"one": {"state": state}}})
     path.write_text(PAGE.format(state=saved, host=host), encoding="utf-8")
     return path
@@ -178,7 +178,7 @@ def test_gradient_field_is_that_of_normlib(compute):
     angles, eta = rng.uniform(-np.pi, np.pi, 500), rng.uniform(0.05, 1, 500)
     points, targets = torch.as_tensor(z), torch.as_tensor(np.stack([np.cos(angles), np.sin(angles)], axis=1))
     pairs = [(point[None], target[None]) for point, target in zip(points, targets, strict=True)]
-    grads = torch.cat([gradients.cosine_similarity_grad(*pair)[0] for pair in pairs])
+    grads = torch.cat([gradients.cosine_loss_grad(*pair)[0] for pair in pairs])
     stepped = points - torch.as_tensor(eta)[:, None] * grads
     cosine = (stepped * points).sum(1) / stepped.norm(dim=1) / points.norm(dim=1)
     for function, expected in {
@@ -358,7 +358,7 @@ def test_still_stands_for_the_figure_where_nothing_moves(browser, name):
 def test_only_pages_with_a_figure_to_move_load_its_host():
     if not (SITE / "index.html").is_file():
         pytest.skip("the site is not built: run make book")
-    loading = [path.stem for path in SITE.rglob("*.html") if "explorables.js" in path.read_text(encoding="utf-8")]
+    loading = [path.stem for path in SITE.rglob("*.html") if "widgets.js" in path.read_text(encoding="utf-8")]
     assert sorted(loading) == sorted({chapter for _, chapter in PLACES})
 
 
@@ -425,7 +425,7 @@ def test_steps_are_those_of_the_chapter(drag):
     z, target = torch.tensor([[-0.8, 0.6]]).double(), torch.tensor([[1.0, 0.0]]).double()
     for _ in range(25):
         drag.button("Step").click()
-        z = z - 0.2 * gradients.cosine_similarity_grad(z, target)[0]
+        z = z - 0.2 * gradients.cosine_loss_grad(z, target)[0]
     assert drag.number("length") == pytest.approx(z.norm().item(), abs=0.006)
     assert drag.number("angle φ") == pytest.approx(math.degrees(math.atan2(z[0, 1], z[0, 0])), abs=0.6)
     assert drag.number("steps") == 25
@@ -689,16 +689,16 @@ def test_in_jupyterlab_figures_move_and_python_and_the_saved_notebook_follow(bro
     pytest.importorskip("jupyterlab")
     notebook = nbformat.v4.new_notebook(
         cells=[
-            nbformat.v4.new_code_cell("from normlib import explorables\nfigure = widgets.DragEmbedding()\nfigure"),
+            nbformat.v4.new_code_cell("from normcourse import widgets\nfigure = widgets.DragEmbedding()\nfigure"),
             nbformat.v4.new_code_cell("race = widgets.Race()\nrace"),
             nbformat.v4.new_code_cell("print('read back', [round(x, 3) for x in figure.z], figure.steps, race.power)"),
             nbformat.v4.new_code_cell("sphere = widgets.Sphere()\nsphere"),
             nbformat.v4.new_code_cell(
-                "from normlib import data, records\nexplorables.CutAndScale(experiments.load('digits-cuts')['steps'])"
+                "from normcourse import experiments, widgets\nfrom normlib import data\nexplorables.CutAndScale(experiments.load('digits-cuts')['steps'])"
             ),
             nbformat.v4.new_code_cell(
                 "samples = experiments.load('digits-simclr')['samples'].query('lr == 0.1')\n"
-                "explorables.ConfidenceDial(samples, data.digits('test'))"
+                "widgets.ConfidenceDial(samples, data.digits('test'))"
             ),
         ],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
@@ -735,7 +735,7 @@ def test_in_jupyterlab_figures_move_and_python_and_the_saved_notebook_follow(bro
         page.get_by_role("group", name="layers L").get_by_role("button", name="6").click()
         page.get_by_role("button", name="Drop 5 % more").click()
         z, target = 1.21 * torch.tensor([[-0.8, 0.6]]).double(), torch.tensor([[1.0, 0.0]]).double()
-        z = z - 0.2 * gradients.cosine_similarity_grad(z, target)[0]
+        z = z - 0.2 * gradients.cosine_loss_grad(z, target)[0]
         page.locator(".jp-CodeCell").nth(2).locator(".jp-InputArea").click()
         do("notebook:run-cell")
         printed = f"read back {[round(part, 3) for part in z[0].tolist()]} 1 2.0"

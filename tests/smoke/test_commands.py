@@ -107,11 +107,11 @@ def tiny(monkeypatch, tmp_path):
     from normlib.training import recipes
 
     def train(recipe, folder, **options):
-        small = recipes.changed(recipes.named("digits"), {"epochs": 1, "warmup_epochs": 0})
-        assert recipe.model() is not None
+        small = recipes.get("digits").replace(epochs=1, warmup_epochs=0)
+        assert recipe.build_model() is not None
         return real_train(small, f"{folder}-tiny", **options | {"accelerator": "cpu"})
 
-    def reproduce(name, *, part=(1, 1), jobs=None):
+    def reproduce(name, *, shard=(1, 1), jobs=None):
         known = experiments._experiment(name).jobs(experiments._experiment(name).settings)
         assert all(job in known for job in jobs or [])
         table = experiments.load(name)
@@ -134,8 +134,8 @@ def tiny(monkeypatch, tmp_path):
 def test_a_command_of_the_library_runs(command, trained, tiny, monkeypatch, capsys):
     if command in {"normlib train --set method=byol"}:  # a setting, named without the rest of its command
         command = "normlib train digits --out runs/byol --set method=byol"
-    if command == "normlib reproduce --claim ID":
-        command = "normlib reproduce --claim cut-is-rate"
+    if command == "normcourse reproduce --claim ID":
+        command = "normcourse reproduce --claim cut-is-rate"
     monkeypatch.chdir(trained)
     monkeypatch.setenv("NORMLIB_DATA", str(trained / "none"))
     try:

@@ -52,7 +52,7 @@ def run(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
 def gradients_in_closed_form(seed: int) -> Measured:
     """Closed forms against autograd, on pairs whose norms span two decades."""
     z1, z2 = _pairs(seed, 32, 8)
-    cases = {"cosine": (losses.cosine_loss, gradients.cosine_similarity_grad, {})}
+    cases = {"cosine": (losses.cosine_loss, gradients.cosine_loss_grad, {})}
     cases |= {one: (losses.info_nce, gradients.info_nce_grad, {"denominator": one}) for one in DENOMINATORS}
     found: Measured = {}
     for name, (loss, closed, options) in cases.items():

@@ -27,7 +27,7 @@ ENTRY = {"says": "a number", "record": "tiny", "table": "numbers", "value": "x",
 
 @pytest.fixture(scope="module")
 def verdicts():
-    return claims.table()
+    return claims.judge_all()
 
 
 def recorded(folder: Path, frame: pd.DataFrame, name: str = "tiny", **job) -> Path:
@@ -345,7 +345,7 @@ def test_only_nan_is_no_number(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{", "3"])
 def test_a_damaged_file_of_verdicts_says_how_to_write_it(tmp_path, text):
     (tmp_path / "verdicts.json").write_text(text)
-    with pytest.raises(ValueError, match="normlib claims --accept"):
+    with pytest.raises(ValueError, match="normcourse claims --accept"):
         claims.stated(tmp_path / "verdicts.json")
 
 
@@ -396,13 +396,13 @@ def test_parts_of_a_claim_share_out_the_runs_of_all_its_records(capsys, monkeypa
     monkeypatch.setattr(experiments, "reproduce", reproduce)
     monkeypatch.setattr(claims, "judge", lambda claim, *, results: claims.Verdict(claim))
     for part in ("1/2", "2/2", "3/3"):
-        assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--part", part]) == 0
+        assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--shard", part]) == 0
     assert asked == [
         *(("a", [{"seed": 0}]), ("b", [{"seed": 1}])),
         ("b", [{"seed": 0}]),
         ("b", [{"seed": 1}]),
     ]
-    assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--part", "4/4"]) == 2
+    assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--shard", "4/4"]) == 2
     assert "part 4/4 has no runs" in capsys.readouterr().err
 
 

@@ -25,7 +25,7 @@ def norms(z):
 
 
 def cosine(z1, z2):
-    return gradients.cosine_similarity_grad(z1, z2)[0]
+    return gradients.cosine_loss_grad(z1, z2)[0]
 
 
 def of_z1(z1, z2, temperature):
@@ -623,7 +623,7 @@ def test_sick_runs_show_their_sickness_whatever_the_seed():
     """The signs that assignment 4 asks for, in three students' runs."""
     for student in ("ada.lovelace", "emmy.noether", "student-3"):
         numbers = exercises.variant(student, "A4")
-        runs = dict(zip(numbers.sicknesses, exercises.sick_runs(student).values(), strict=True))
+        runs = dict(zip(numbers.sicknesses, exercises.failure_modes(student).values(), strict=True))
         nothing = math.log(2 * numbers.pairs - 1)
         late = {word: table.tail(20).mean() for word, table in runs.items()}
         healthy = late["healthy"]

@@ -53,7 +53,7 @@ def test_a_run_leaves_losses_norms_and_scores(made_up, tmp_path):
     assert tables["epochs"]["epoch"].tolist() == [0, 1, 2]
     assert tables["epochs"]["knn"].between(0, 1).all()
     assert tables["steps"]["step"].tolist() == [0, 2, 4, 6, 8, 10]
-    assert set(tables["norms"]["layer"]) == set(recipes.RECIPES["cpu"].layers())
+    assert set(tables["norms"]["layer"]) == set(recipes.RECIPES["cpu"].tracked_layers())
     assert {"mean", "q50"} <= set(tables["norms"]["statistic"])
     sizes = tables["samples"]["split"].value_counts().to_dict()
     assert sizes == {"train": 400, "test": 100, "blur 1": 20, "blur 5": 20}
@@ -98,7 +98,7 @@ def test_a_run_that_diverges_is_a_result(made_up, tmp_path):
 def test_conditions_change_the_network_as_named(made_up):
     settings = experiments.EXPERIMENTS["cifar10-rates"].settings
     jobs = {job["condition"]: job for job in cifar10.jobs(settings)}
-    built = {condition: cifar10.recipe_of(settings, job).model() for condition, job in jobs.items()}
+    built = {condition: cifar10.recipe_of(settings, job).build_model() for condition, job in jobs.items()}
     default, cut = built["default"], built["cut 3"]
     torch.testing.assert_close(3 * cut.projector[2].weight, default.projector[2].weight)
     torch.testing.assert_close(3 * cut.backbone.conv1.weight, default.backbone.conv1.weight)

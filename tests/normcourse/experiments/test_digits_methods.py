@@ -68,8 +68,8 @@ def test_a_cut_shortens_embeddings_by_c_and_keeps_their_directions(c):
     job = {"method": "simclr", "condition": "default", "lr": 0.1, "seed": 0}
     recipe = digits_methods.recipe_of(FULL, job)
     x = torch.rand(64, 1, 8, 8)
-    long = recipe.model().train()(x)
-    short = digits_methods.recipes.changed(recipe, {"cut": c}).model().train()(x)
+    long = recipe.build_model().train()(x)
+    short = recipe.replace(cut=c).build_model().train()(x)
     torch.testing.assert_close(c * short, long, rtol=0.02, atol=0.02)  # BatchNorm's small constant is all that differs
 
 
@@ -117,7 +117,7 @@ def test_untrained_networks_of_one_seed_are_judged_alike_by_every_loss():
 def test_few_label_hits_average_to_the_accuracy():
     h = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(40) % 4
-    hits = evaluation.few_label_hits(h[::2], labels[::2], h[1::2], labels[1::2], labels_per_class=2, draws=5)
+    hits = evaluation.few_shot_correct(h[::2], labels[::2], h[1::2], labels[1::2], labels_per_class=2, draws=5)
     assert hits.shape == (5, 20)
-    expected = evaluation.nearest_few_label(h[::2], labels[::2], h[1::2], labels[1::2], labels_per_class=2, draws=5)
+    expected = evaluation.few_shot_accuracy(h[::2], labels[::2], h[1::2], labels[1::2], labels_per_class=2, draws=5)
     assert hits.mean(axis=1).tolist() == expected.tolist()

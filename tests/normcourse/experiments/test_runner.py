@@ -55,7 +55,7 @@ def test_each_mode_does_what_it_says(tiny, monkeypatch, tmp_path):
 
 
 def test_an_experiment_of_many_runs_is_recorded_in_pieces_and_read_as_one(tiny):
-    experiments.record("many", part=(2, 3))
+    experiments.record("many", shard=(2, 3))
     assert [job for _, job in tiny] == [{"condition": "plain", "seed": 1}]
     assert len(experiments.missing("many")) == 3
     experiments.record("many")
@@ -66,7 +66,7 @@ def test_an_experiment_of_many_runs_is_recorded_in_pieces_and_read_as_one(tiny):
         (c, s): 5 for c in ("plain", "cut 3") for s in (0, 1)
     }
     assert [run["job"]["seed"] for run in experiments.provenance("many")["runs"]] == [0, 1, 0, 1]
-    experiments.record("many", anew=True)
+    experiments.record("many", overwrite=True)
     assert len(tiny) == 8
 
 
@@ -123,7 +123,7 @@ def test_a_run_that_fails_keeps_those_before_it_and_its_own_state(tiny, monkeypa
 def test_reproduction_compares_and_leaves_the_record_alone(tiny, monkeypatch):
     folder = experiments.record("many")
     before = {path: path.read_bytes() for path in folder.rglob("*.*")}
-    same = experiments.reproduce("many", part=(1, 2))
+    same = experiments.reproduce("many", shard=(1, 2))
     assert len(same) == 2  # two of four runs, one table of one column
     assert same["identical"].all()
     assert (same["difference"] == 0).all()
@@ -141,9 +141,9 @@ def test_reproduction_compares_and_leaves_the_record_alone(tiny, monkeypatch):
 
 def test_each_run_is_reproduced_with_its_own_settings(tiny):
     """More conditions, say, were added to the experiment after its first runs were recorded."""
-    experiments.record("many", part=(1, 2))
+    experiments.record("many", shard=(1, 2))
     experiments.EXPERIMENTS["many"].settings["seeds"] = 3
-    experiments.record("many", part=(2, 2))
+    experiments.record("many", shard=(2, 2))
     tiny.clear()
     experiments.reproduce("many")
     assert {tuple(job.values()): settings.get("seeds") for settings, job in tiny} == {
@@ -191,7 +191,7 @@ def test_provenance_has_the_speed_where_epochs_were_timed(tiny, monkeypatch):
     experiments.record("tiny")
     assert experiments.provenance("tiny")["pairs_per_second"] is None
     monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", dataclasses.replace(experiments.EXPERIMENTS["tiny"], run=run))
-    experiments.record("tiny", anew=True)
+    experiments.record("tiny", overwrite=True)
     assert experiments.provenance("tiny")["pairs_per_second"] == 1000
 
 
@@ -240,7 +240,7 @@ def test_a_failing_write_leaves_the_earlier_record_whole(tiny, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pd.DataFrame, "to_parquet", broken)
         with pytest.raises(OSError, match="No space left"):
-            experiments.record("tiny", anew=True)
+            experiments.record("tiny", overwrite=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
@@ -248,7 +248,7 @@ def test_a_failing_write_leaves_the_earlier_record_whole(tiny, monkeypatch):
 def test_recording_again_replaces(tiny):
     folder = experiments.record("tiny")
     (folder / "stale.parquet").write_bytes(b"")
-    experiments.record("tiny", anew=True)
+    experiments.record("tiny", overwrite=True)
     assert sorted(path.name for path in folder.iterdir()) == ["provenance.json", "table.parquet"]
 
 
@@ -263,7 +263,7 @@ def test_unknown_and_unrecorded_names_are_refused(tiny):
         with pytest.raises(ValueError, match="name must be one of 'tiny', 'many', got 'other'"):
             function("other")
     for function in (experiments.load, experiments.load_or_run, experiments.provenance, experiments.reproduce):
-        with pytest.raises(FileNotFoundError, match=r"record it with: python -m normlib record tiny"):
+        with pytest.raises(FileNotFoundError, match=r"record it with: python -m normcourse record tiny"):
             function("tiny")
 
 
@@ -289,20 +289,20 @@ def test_a_record_that_cannot_take_its_place_puts_the_earlier_one_back(tiny, mon
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", fails_once_the_earlier_is_away)
         with pytest.raises(KeyboardInterrupt):
-            experiments.record("tiny", anew=True)
+            experiments.record("tiny", overwrite=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_part_without_runs_is_refused(tiny):
     experiments.record("tiny")
     with pytest.raises(ValueError, match="part 2/2 has no runs: the experiment has 1"):
-        experiments.reproduce("tiny", part=(2, 2))
+        experiments.reproduce("tiny", shard=(2, 2))
 
 
 @pytest.mark.parametrize("part", [(0, 2), (3, 2), (1, 0)])
 def test_parts_that_are_none_are_refused(tiny, part):
     with pytest.raises(ValueError, match="part must be"):
-        experiments.record("many", part=part)
+        experiments.record("many", shard=part)
     assert tiny == []
 
 

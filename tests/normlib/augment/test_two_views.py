@@ -133,7 +133,7 @@ def test_strong_jitter_is_cut_at_zero_as_torchvisions():
 
 def test_flips_and_grey_come_as_often_as_asked(drawn):
     assert binomtest(int(drawn.flip.sum()), DRAWS, 0.5).pvalue > 0.01
-    assert binomtest(int(drawn.grey.sum()), DRAWS, 0.2).pvalue > 0.01
+    assert binomtest(int(drawn.grayscale.sum()), DRAWS, 0.2).pvalue > 0.01
 
 
 def test_all_draws_are_independent_across_steps_and_views(drawn):
@@ -179,7 +179,7 @@ def with_torchvision(image, p, i, antialias=True):
     view = TF.adjust_contrast(view, p.contrast[i].item())
     view = TF.adjust_saturation(view, p.saturation[i].item())
     view = TF.adjust_hue(view, p.hue[i].item())
-    return TF.rgb_to_grayscale(view, 3) if p.grey[i] else view
+    return TF.rgb_to_grayscale(view, 3) if p.grayscale[i] else view
 
 
 def test_the_whole_recipe_is_torchvisions(photographs):
@@ -225,10 +225,10 @@ def test_each_colour_operation_is_torchvisions(photographs, name, theirs, low, h
 def test_grey_is_torchvisions_and_leaves_one_channel_alone(photographs):
     images = photographs / 255
     grey = torch.arange(len(images)) % 2 == 0
-    views = apply(images, Parameters(size=32, grey=grey))
+    views = apply(images, Parameters(size=32, grayscale=grey))
     assert largest_difference(views[grey], TF.rgb_to_grayscale(images[grey], 3)) <= TOLERANCE
     assert largest_difference(views[~grey], images[~grey]) <= TOLERANCE
-    assert torch.equal(apply(images[:, :1], Parameters(size=32, grey=grey)), images[:, :1])
+    assert torch.equal(apply(images[:, :1], Parameters(size=32, grayscale=grey)), images[:, :1])
 
 
 def test_rotation_zoom_and_shift_are_torchvisions():

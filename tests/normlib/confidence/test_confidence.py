@@ -45,16 +45,16 @@ def test_every_score_of_a_sample_table_has_its_orientation():
     model = models.SimCLR(models.digits_encoder(8, 8), models.projection_head(8, 8, 4))
     table = sample_table(model, data.digits("train"), {"test": data.digits("test")}, k=20)
     known = {"split", "index", "label", "knn_correct", "probe_correct"}
-    assert set(table.columns) - known == set(confidence.familiarity(table)) <= set(confidence.SCORES)
+    assert set(table.columns) - known == set(confidence.oriented_scores(table)) <= set(confidence.SCORES)
 
 
 def test_distances_are_turned_and_norms_are_not():
     table = made()
-    turned = confidence.familiarity(table)
+    turned = confidence.oriented_scores(table)
     assert list(turned) == ["norm", "kth_distance"]
     np.testing.assert_array_equal(turned["norm"], table["norm"])
     np.testing.assert_array_equal(turned["kth_distance"], -table["kth_distance"])
-    own = confidence.familiarity(table.rename(columns={"norm": "mine"}), {"mine": -1})
+    own = confidence.oriented_scores(table.rename(columns={"norm": "mine"}), {"mine": -1})
     np.testing.assert_array_equal(own["mine"], -table["norm"])
 
 
@@ -419,21 +419,21 @@ def test_a_right_map_lies_within_chance_and_a_shifted_one_does_not():
 
 def test_each_run_is_scored_by_itself():
     runs = pd.concat([made(seed=seed).assign(seed=seed, condition="default") for seed in range(3)])
-    found = confidence.each_run(runs, confidence.detection, "knn_correct", scores="norm")
+    found = confidence.per_run(runs, confidence.detection, "knn_correct", scores="norm")
     assert found.columns[:3].tolist() == ["condition", "seed", "score"]
     for seed in range(3):
         alone = confidence.detection(made(seed=seed), "knn_correct", "norm")["auroc"][0]
         assert found.loc[found["seed"] == seed, "auroc"].item() == alone
-    by_class = confidence.each_run(runs, confidence.detection, "knn_correct", by=["seed", "label"], scores="norm")
+    by_class = confidence.per_run(runs, confidence.detection, "knn_correct", by=["seed", "label"], scores="norm")
     assert len(by_class) == 12
 
 
 @pytest.mark.parametrize("by", [None, ["lr", "seed"]])
 def test_a_run_without_a_learning_rate_is_a_run(by):
     runs = pd.concat([made(seed=seed).assign(seed=seed, lr=lr) for seed in range(2) for lr in (0.1, np.nan)])
-    found = confidence.each_run(runs, confidence.detection, "knn_correct", by=by, scores="norm")
+    found = confidence.per_run(runs, confidence.detection, "knn_correct", by=by, scores="norm")
     assert found["lr"].isna().tolist() == [False, True] * 2
-    groups = confidence.over_seeds(found, "auroc", "lr")
+    groups = confidence.mean_over_seeds(found, "auroc", "lr")
     assert groups["lr"].isna().tolist() == [False, True]
     assert groups["seeds"].tolist() == [2, 2]
 
@@ -441,14 +441,14 @@ def test_a_run_without_a_learning_rate_is_a_run(by):
 def test_interval_over_seeds_is_students():
     values = np.random.default_rng(0).normal(size=(2, 5))
     frame = pd.DataFrame([{"score": s, "seed": k, "auroc": values[s, k]} for s in (1, 0) for k in range(5)])
-    found = confidence.over_seeds(frame, "auroc", "score")
+    found = confidence.mean_over_seeds(frame, "auroc", "score")
     assert found["score"].tolist() == [1, 0]
     for _, row in found.iterrows():
         of = values[int(row["score"])]
         expected = stats.t.interval(0.95, 4, loc=of.mean(), scale=stats.sem(of))
         np.testing.assert_allclose(row[["value", "low", "high"]], [of.mean(), *expected])
     with pytest.warns(UserWarning, match=r"interval of 'auroc' .* is NaN: it has the 1 values"):
-        assert np.isnan(confidence.over_seeds(frame[frame["seed"] == 0], "auroc", "score")["low"]).all()
+        assert np.isnan(confidence.mean_over_seeds(frame[frame["seed"] == 0], "auroc", "score")["low"]).all()
 
 
 # --- bad input: a named error, or NaN that is told ---
@@ -480,7 +480,7 @@ FUNCTIONS = {
             "'knn_correct' must be finite",
         ),
         (lambda t: pd.concat([t.assign(seed=0), t.assign(seed=1)]), r"must hold one run, got several in column 'seed'"),
-        (lambda t: t.assign(condition=["a", "b"] * 200), "got several in column 'condition': .*each_run"),
+        (lambda t: t.assign(condition=["a", "b"] * 200), "got several in column 'condition': .*per_run"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(function, spoil, message):
@@ -545,11 +545,17 @@ def test_a_constant_cannot_be_compared_or_mapped(name, column, value):
         ),
         (lambda t: confidence.calibrate(t, "knn_correct", "norm", bins=1), "bins must be an integer ≥ 2, got 1"),
         (
-            lambda t: confidence.each_run(t, confidence.detection, "knn_correct"),
+            lambda t: confidence.per_run(t, confidence.detection, "knn_correct"),
             "name those that tell runs apart in by=",
         ),
-        (lambda t: confidence.over_seeds(t.assign(seed=0)[:0], "norm"), "frame must have at least one row, got none"),
-        (lambda t: confidence.over_seeds(t.assign(seed=0), "norm"), "one row for each group and 'seed', got several"),
+        (
+            lambda t: confidence.mean_over_seeds(t.assign(seed=0)[:0], "norm"),
+            "frame must have at least one row, got none",
+        ),
+        (
+            lambda t: confidence.mean_over_seeds(t.assign(seed=0), "norm"),
+            "one row for each group and 'seed', got several",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(call, message):

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from normlib import dynamics, gradients
-from normlib.evaluation import collapse
 from normlib.losses import unit
-from normlib.training import Lars
+from normlib.training import LARS
 
 POINTS, D = 48, 16
 
@@ -33,8 +32,8 @@ def shaken(make, steps, start, noise, seed=0):
         ("sgd", lambda z: torch.optim.SGD(z, lr=0.1, momentum=0.8), {"lr": 0.1, "noise": 1.0, "momentum": 0.8}, 2.0),
         ("adamw", lambda z: torch.optim.AdamW(z, lr=0.02, weight_decay=0, betas=(0.9, 0.99)),
          {"lr": 0.02, "dim": D}, 2.0),
-        ("lars", lambda z: Lars(z, lr=1.0, trust_coefficient=0.1), {"lr": 1.0, "trust": 0.1}, 1.0),
-        ("lars", lambda z: Lars(z, lr=0.5, trust_coefficient=0.04, momentum=0.5),
+        ("lars", lambda z: LARS(z, lr=1.0, trust_coefficient=0.1), {"lr": 1.0, "trust": 0.1}, 1.0),
+        ("lars", lambda z: LARS(z, lr=0.5, trust_coefficient=0.04, momentum=0.5),
          {"lr": 0.5, "trust": 0.04, "momentum": 0.5}, 1.0),
     ],
 )  # fmt: skip
@@ -47,7 +46,7 @@ def test_optimisers_grow_free_embeddings_as_their_law_says(law, make, setting, s
 
 def test_lars_is_exact_at_every_length_and_blind_to_the_size_of_the_noise():
     for noise in (1e-3, 10.0):
-        norms = shaken(lambda z: Lars(z, lr=2.0, trust_coefficient=0.05, eps=0.0), 40, 0.7, noise)
+        norms = shaken(lambda z: LARS(z, lr=2.0, trust_coefficient=0.05, eps=0.0), 40, 0.7, noise)
         expected = dynamics.norm_after_noise("lars", 0.7, 40, lr=2.0, trust=0.05)
         torch.testing.assert_close(norms, expected.expand(POINTS), rtol=1e-9, atol=0)
 
@@ -73,26 +72,32 @@ def test_collapse_is_named_by_its_kind():
     noise = torch.randn(200, 8, generator=generator, dtype=torch.float64)
     bundle = torch.ones(8, dtype=torch.float64) + 0.01 * noise
     line = noise[:, :1] * torch.ones(8, dtype=torch.float64) + 0.01 * noise
-    assert (collapse(bundle).name, collapse(line).name, collapse(noise).name) == ("complete", "dimensional", "")
-    assert collapse(noise).rank == pytest.approx(8, rel=0.05)
-    assert collapse(noise).spread == pytest.approx(1, abs=0.05)
-    assert collapse(noise * torch.logspace(-3, 3, 200, dtype=torch.float64)[:, None]) == pytest.approx(collapse(noise))
+    assert (detect_collapse(bundle).name, detect_collapse(line).name, detect_collapse(noise).name) == (
+        "complete",
+        "dimensional",
+        "",
+    )
+    assert detect_collapse(noise).rank == pytest.approx(8, rel=0.05)
+    assert detect_collapse(noise).spread == pytest.approx(1, abs=0.05)
+    assert detect_collapse(noise * torch.logspace(-3, 3, 200, dtype=torch.float64)[:, None]) == pytest.approx(
+        detect_collapse(noise)
+    )
 
 
 def test_rows_without_a_direction_do_not_spread():
-    assert collapse(torch.zeros(5, 3)) == ("complete", 0.0, 0.0)
+    assert detect_collapse(torch.zeros(5, 3)) == ("complete", 0.0, 0.0)
     z = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
-    assert collapse(torch.cat([z, torch.zeros(4, 3)])) == pytest.approx(collapse(z))
-    assert collapse(torch.tensor([[3.0, 0.0], [0.0, 0.0], [0.0, 0.0]])).name == "complete"
+    assert detect_collapse(torch.cat([z, torch.zeros(4, 3)])) == pytest.approx(detect_collapse(z))
+    assert detect_collapse(torch.tensor([[3.0, 0.0], [0.0, 0.0], [0.0, 0.0]])).name == "complete"
 
 
 def test_the_spread_of_a_collapse_is_one_minus_the_mean_cosine():
     z = torch.randn(30, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 1
     u = unit(z)
-    assert collapse(z).spread == pytest.approx(1 - (u @ u.T).mean().item())
+    assert detect_collapse(z).spread == pytest.approx(1 - (u @ u.T).mean().item())
 
 
 @pytest.mark.parametrize("z", [torch.ones(1, 3), torch.ones(3), torch.tensor([[1.0, torch.nan], [0.0, 1.0]])])
 def test_collapse_refuses_what_is_no_set_of_embeddings(z):
     with pytest.raises(ValueError, match=r"z must be finite and of shape \(N, D\) with N ≥ 2"):
-        collapse(z)
+        detect_collapse(z)

@@ -61,7 +61,7 @@ def test_a_backbone_alone_gives_no_features():
 
 @pytest.mark.parametrize("grad_scale", [0.0, 1.0])
 def test_embed_runs_simclrs_backbone_once_and_still_gives_its_forward(grad_scale):
-    model = models.SimCLR(models.digits_encoder(8, 6), models.projection_head(6, 6, 4), grad_scale=grad_scale)
+    model = models.SimCLR(models.digits_encoder(8, 6), models.projection_head(6, 6, 4), grad_scale_power=grad_scale)
     calls = []
     model.backbone.register_forward_hook(lambda *_: calls.append(1))
     images = data.digits("test")
@@ -316,17 +316,17 @@ def test_neighbour_scores_keep_no_graph_of_features_that_need_gradients():
     assert not any(score.requires_grad for score in scores)
 
 
-# --- nearest_few_label ---
+# --- few_shot_accuracy ---
 
 
 def test_few_labels_are_drawn_anew_in_each_draw_and_reproducibly(raw_digits):
-    first = evaluation.nearest_few_label(*raw_digits, draws=5, seed=1)
+    first = evaluation.few_shot_accuracy(*raw_digits, draws=5, seed=1)
     assert first.shape == (5,)
     assert len(set(first)) > 1
-    assert first.tolist() == evaluation.nearest_few_label(*raw_digits, draws=5, seed=1).tolist()
-    assert first.tolist() != evaluation.nearest_few_label(*raw_digits, draws=5, seed=2).tolist()
+    assert first.tolist() == evaluation.few_shot_accuracy(*raw_digits, draws=5, seed=1).tolist()
+    assert first.tolist() != evaluation.few_shot_accuracy(*raw_digits, draws=5, seed=2).tolist()
     state = torch.get_rng_state()
-    evaluation.nearest_few_label(*raw_digits, draws=1)
+    evaluation.few_shot_accuracy(*raw_digits, draws=1)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -337,7 +337,7 @@ def test_few_labels_draw_exactly_so_many_of_each_class(monkeypatch):
     monkeypatch.setattr(
         evaluation, "knn", lambda rows, row_labels, queries, k: seen.append((rows, row_labels)) or labels
     )
-    assert evaluation.nearest_few_label(bank, labels, bank, labels, labels_per_class=2, draws=20).tolist() == [1.0] * 20
+    assert evaluation.few_shot_accuracy(bank, labels, bank, labels, labels_per_class=2, draws=20).tolist() == [1.0] * 20
     for rows, row_labels in seen:
         assert row_labels.tolist() == [0, 0, 3, 3]
         places = [(bank == row).all(1).nonzero().item() for row in rows]
@@ -349,7 +349,7 @@ def test_few_labels_draw_exactly_so_many_of_each_class(monkeypatch):
 def test_all_labels_are_the_plain_nearest_neighbour(raw_digits):
     bank, labels, queries, query_labels = raw_digits
     balanced = torch.cat([(labels == digit).nonzero().flatten()[:100] for digit in range(10)])
-    accuracy = evaluation.nearest_few_label(
+    accuracy = evaluation.few_shot_accuracy(
         bank[balanced], labels[balanced], queries, query_labels, labels_per_class=100, draws=1
     )
     predicted = evaluation.knn(bank[balanced], labels[balanced], queries, k=1)
@@ -357,8 +357,8 @@ def test_all_labels_are_the_plain_nearest_neighbour(raw_digits):
 
 
 def test_few_labels_on_raw_digits_leave_room_that_many_labels_do_not(raw_digits):
-    few = evaluation.nearest_few_label(*raw_digits, labels_per_class=3, draws=100).mean()
-    many = evaluation.nearest_few_label(*raw_digits, labels_per_class=100, draws=5).mean()
+    few = evaluation.few_shot_accuracy(*raw_digits, labels_per_class=3, draws=100).mean()
+    many = evaluation.few_shot_accuracy(*raw_digits, labels_per_class=100, draws=5).mean()
     assert few == pytest.approx(0.80, abs=0.02)
     assert many > 0.96
 
@@ -375,7 +375,7 @@ def test_few_labels_on_raw_digits_leave_room_that_many_labels_do_not(raw_digits)
 def test_few_labels_refuse(change, message):
     arguments = {"bank": BANK, "bank_labels": LABELS, "queries": BANK, "query_labels": LABELS} | change
     with pytest.raises(ValueError, match=message):
-        evaluation.nearest_few_label(**arguments)
+        evaluation.few_shot_accuracy(**arguments)
 
 
 # --- linear_probe ---

@@ -31,14 +31,14 @@ def test_size_of_the_cosine_gradient_is_sin_over_norm(angle, norm1, norm2):
     angle, norms = torch.tensor(angle, dtype=torch.float64), torch.tensor([norm1, norm2], dtype=torch.float64)
     z1 = norms[0] * torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     z2 = norms[1] * torch.stack([angle.cos(), angle.sin()])[None]
-    for grad, norm in zip(gradients.cosine_similarity_grad(z1, z2), norms, strict=True):
+    for grad, norm in zip(gradients.cosine_loss_grad(z1, z2), norms, strict=True):
         torch.testing.assert_close(grad.norm(), angle.sin() / norm, rtol=1e-9, atol=1e-14)
 
 
 def test_gradient_points_away_from_the_positive():
     """A descent step along minus the gradient raises the cosine: the sign is right."""
     z1, z2 = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]])
-    g1, g2 = gradients.cosine_similarity_grad(z1, z2)
+    g1, g2 = gradients.cosine_loss_grad(z1, z2)
     assert (g1 * z2).sum() < 0
     assert (g2 * z1).sum() < 0
 
@@ -49,7 +49,7 @@ def test_bad_input_is_refused_by_name():
         gradients.tangent(z, z[:2])
     with pytest.raises(TypeError, match=r"v must be a floating-point tensor, got torch.int64"):
         gradients.tangent(z, z.long())
-    for function in (gradients.cosine_similarity_grad, gradients.info_nce_grad):
+    for function in (gradients.cosine_loss_grad, gradients.info_nce_grad):
         with pytest.raises(ValueError, match=r"same shape .* got \(3, 3\) and \(2, 3\)"):
             function(z, z[:2])
         with pytest.raises(ValueError, match=r"got \(3,\)"):

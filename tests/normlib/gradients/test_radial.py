@@ -153,7 +153,7 @@ def test_vicreg_does_not_move_the_mean_of_both_views():
 def test_grad_scale_changes_sizes_not_directions():
     def table(power):
         heads = models.batch_norm_head(16, 12, 8), models.prediction_head(8, 6)
-        model = models.SimSiam(models.digits_encoder(8, 16), *heads, grad_scale=power).double()
+        model = models.SimSiam(models.digits_encoder(8, 16), *heads, grad_scale_power=power).double()
         return gradients.radial_table(model, *views(), ["predictor.3"])
 
     torch.testing.assert_close(table(2.0)["sample"][0], table(0.0)["sample"][0], atol=1e-6, rtol=0)

@@ -86,9 +86,7 @@ def test_cosine_loss_and_its_closed_form(z):
     torch.testing.assert_close(losses.cosine_loss(*z), -F.cosine_similarity(*z, eps=0).mean(), rtol=1e-12, atol=1e-12)
     by_autograd = gradients_of(lambda a, b: -F.cosine_similarity(a, b, eps=0).mean(), *z)
     by_loss = gradients_of(losses.cosine_loss, *z)
-    for view, autograd, loss, formula in zip(
-        z, by_autograd, by_loss, gradients.cosine_similarity_grad(*z), strict=True
-    ):
+    for view, autograd, loss, formula in zip(z, by_autograd, by_loss, gradients.cosine_loss_grad(*z), strict=True):
         pull = 1 / (len(view) * view.norm(dim=1))
         assert_gradients_agree(formula, autograd, pull)
         assert_gradients_agree(loss, autograd, pull)
@@ -286,7 +284,7 @@ def test_negative_cosine_stops_the_gradient_on_the_target():
     loss = losses.negative_cosine(p, z)
     loss.backward()
     assert z.grad is None
-    torch.testing.assert_close(p.grad, gradients.cosine_similarity_grad(p.detach(), z.detach())[0])
+    torch.testing.assert_close(p.grad, gradients.cosine_loss_grad(p.detach(), z.detach())[0])
     assert loss == losses.cosine_loss(p, z)
 
 

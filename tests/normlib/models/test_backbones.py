@@ -45,7 +45,7 @@ def test_resnet18_cifar_keeps_the_resolution_and_starts_residual_branches_at_zer
 
 def test_simclr_passes_features_through_the_projector_and_scales_gradients():
     def build(power):
-        return models.SimCLR(nn.Flatten(), nn.Linear(4, 3, bias=False), grad_scale=power)
+        return models.SimCLR(nn.Flatten(), nn.Linear(4, 3, bias=False), grad_scale_power=power)
 
     x = torch.randn(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     plain, scaled = build(0.0), build(2.0)

@@ -180,7 +180,7 @@ def test_evaluation_takes_the_prediction_for_the_embedding():
 
 
 def test_grad_scale_acts_on_what_the_loss_turns():
-    plain, scaled = network("simsiam"), network("simsiam", grad_scale=1.0)
+    plain, scaled = network("simsiam"), network("simsiam", grad_scale_power=1.0)
     x = torch.rand(6, 1, 8, 8, dtype=torch.float64)
     for model in (plain, scaled):
         p, z = model(x)

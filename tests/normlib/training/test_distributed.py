@@ -102,7 +102,7 @@ def test_micro_batches_equal_the_whole_batch(alone, micro):
 
 
 def test_micro_batches_with_grad_scale_equal_the_whole_batch():
-    assert_same_run(run(micro_batch_size=16, grad_scale=1.0), run(grad_scale=1.0))
+    assert_same_run(run(micro_batch_size=16, grad_scale_power=1.0), run(grad_scale_power=1.0))
 
 
 def test_small_batches_alone_are_another_loss(alone):

@@ -7,7 +7,7 @@ from normlib import data, models, training
 from normlib.augment import TwoViews
 from normlib.tracking import NormTracker
 from normlib.training import TrainConfig, run_dir
-from normlib.training.recipes import RECIPES, changed
+from normlib.training.recipes import RECIPES
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 IMAGES = data.digits("train")
@@ -70,7 +70,7 @@ def test_recipes_for_gpus_train(name, tmp_path, monkeypatch):
     labels = torch.arange(1024) % 10
     images = data.ImageSet(pixels, labels, torch.arange(1024), tuple("abcdefghij"), "noise")
     monkeypatch.setattr("normlib.training.recipes.load_once", lambda data, split: images)
-    recipe = changed(RECIPES[name], {"epochs": 2, "warmup_epochs": 1})
+    recipe = RECIPES[name].replace(epochs=2, warmup_epochs=1)
     trained = run_dir.train(recipe, tmp_path / "run", accelerator="cuda", progress=False)
     assert trained.history.steps["loss"].notna().all()
     assert trained.history.epochs["pairs_per_second"].dropna().gt(0).all()

@@ -121,7 +121,7 @@ def test_tracker_sees_each_step_of_training_and_nothing_of_the_evaluation():
 
 def test_grad_scale_in_the_model_changes_training_only_by_the_norm():
     """p = 1 multiplies the gradient of z by ‖z‖: the first loss agrees, the weights after one step do not."""
-    plain, scaled = small_model(), small_model(grad_scale=1.0)
+    plain, scaled = small_model(), small_model(grad_scale_power=1.0)
     losses_by_model = [train(model, epochs=1, warmup_epochs=0, batch_size=1024)["loss"][0] for model in (plain, scaled)]
     assert losses_by_model[0] == losses_by_model[1]
     start = small_model().projector[2].weight

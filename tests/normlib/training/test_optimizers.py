@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from normlib.interventions import weight_decay_groups
-from normlib.training import Lars
+from normlib.training import LARS
 from normlib.training.optimizers import OPTIMIZERS, learning_rate, make_optimizer
 
 CHOICE = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 1e-2}
@@ -58,7 +58,7 @@ def test_lars_takes_the_steps_of_lightly(momentum, nesterov):
 
 def test_first_steps_of_lars_by_hand():
     w = parameter(3.0, 4.0, grad=[0.0, 10.0])
-    optimizer = Lars([w], lr=2.0, momentum=0.5, weight_decay=0.4, trust_coefficient=0.1, eps=0.0)
+    optimizer = LARS([w], lr=2.0, momentum=0.5, weight_decay=0.4, trust_coefficient=0.1, eps=0.0)
     optimizer.step()
     ratio = 0.1 * 5 / (10 + 0.4 * 5)
     velocity = [ratio * (0.4 * 3), ratio * (10 + 0.4 * 4)]
@@ -78,13 +78,13 @@ def test_first_steps_of_lars_by_hand():
 def test_relative_step_of_lars_is_its_own_whatever_the_norms(norm, grad_norm, lr):
     w = parameter(0.6 * norm, 0.8 * norm, grad=[grad_norm, 0.0])
     before = w.detach().clone()
-    Lars([w], lr=lr, eps=0.0).step()
+    LARS([w], lr=lr, eps=0.0).step()
     assert (w - before).norm().item() / norm == pytest.approx(lr * 0.001, rel=1e-6)
 
 
 def test_zero_norms_take_the_step_of_sgd():
     no_weight, no_grad = parameter(0.0, 0.0, grad=[1.0, 2.0]), parameter(1.0, 2.0, grad=[0.0, 0.0])
-    Lars([no_weight, no_grad], lr=0.5, weight_decay=0.1).step()
+    LARS([no_weight, no_grad], lr=0.5, weight_decay=0.1).step()
     assert no_weight.tolist() == [-0.5, -1.0]
     assert no_grad.tolist() == pytest.approx([0.95, 1.9])
 
@@ -105,7 +105,7 @@ def test_what_is_not_adapted_takes_the_steps_of_sgd_even_without_weight_decay():
 def test_lars_without_adaptation_is_sgd():
     options = {"lr": 2.0, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
     model, peer = network(), network()
-    ours = train(model, Lars(model.parameters(), adapt=False, **options), steps=4)
+    ours = train(model, LARS(model.parameters(), adapt=False, **options), steps=4)
     theirs = train(peer, torch.optim.SGD(peer.parameters(), **options), steps=4)
     for mine, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-12, atol=0)
@@ -123,7 +123,7 @@ def test_lars_never_reads_a_value_from_the_device():
 
 def test_lars_leaves_gradients_as_they_are_and_passes_over_parameters_without_one():
     w, idle = parameter(3.0, 4.0, grad=[1.0, 2.0]), nn.Parameter(torch.ones(2))
-    optimizer = Lars([w, idle], lr=1.0, momentum=0.9, nesterov=True, weight_decay=0.1)
+    optimizer = LARS([w, idle], lr=1.0, momentum=0.9, nesterov=True, weight_decay=0.1)
     for _ in range(2):
         optimizer.step()
     assert w.grad.tolist() == [1.0, 2.0]
@@ -133,7 +133,7 @@ def test_lars_leaves_gradients_as_they_are_and_passes_over_parameters_without_on
 
 def test_lars_calls_a_closure_with_gradients_on_and_returns_its_loss():
     w = nn.Parameter(torch.tensor([3.0]))
-    optimizer = Lars([w], lr=1.0, adapt=False)
+    optimizer = LARS([w], lr=1.0, adapt=False)
 
     def closure():
         optimizer.zero_grad()
@@ -171,7 +171,7 @@ def test_restored_optimizer_goes_on_bit_for_bit(name):
 )
 def test_lars_names_what_is_out_of_range(options, named):
     with pytest.raises(ValueError, match=named):
-        Lars([nn.Parameter(torch.ones(1))], **{"lr": 0.1} | options)
+        LARS([nn.Parameter(torch.ones(1))], **{"lr": 0.1} | options)
 
 
 # --- make_optimizer ---

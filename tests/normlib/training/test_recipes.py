@@ -12,7 +12,7 @@ from torch import nn
 from normlib import data
 from normlib.interventions import GradScale
 from normlib.training import TrainConfig, recipes
-from normlib.training.recipes import RECIPES, Recipe, changed, named
+from normlib.training.recipes import RECIPES, Recipe, named
 
 SHAPES = {"resnet18": (3, 32, 32), "narrow_resnet": (3, 32, 32), "digits": (1, 8, 8)}
 DIGITS = RECIPES["digits"]
@@ -53,7 +53,7 @@ def test_smaller_recipes_differ_from_the_papers_only_in_size_and_speed():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_printed_text_names_every_setting_with_its_value(name):
-    recipe = changed(RECIPES[name], {"cut": 3.25, "held_out": (4, 7), "lr": 0.123, "denominator": "decoupled"})
+    recipe = RECIPES[name].replace(cut=3.25, held_out=(4, 7), lr=0.123, denominator="decoupled")
     printed = dict(line.split(maxsplit=1) for line in str(recipe).splitlines())
     expected = {each.name for each in fields(Recipe) + fields(TrainConfig)} - {"train"}
     assert set(printed) == expected
@@ -65,22 +65,24 @@ def test_printed_text_names_every_setting_with_its_value(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_model_embeds_the_recipes_images_and_has_the_layers_that_are_tracked(name):
     recipe = RECIPES[name]
-    model = recipe.model().eval()
+    model = recipe.build_model().eval()
     seen = {}
-    for layer in recipe.layers():
+    for layer in recipe.tracked_layers():
         model.get_submodule(layer).register_forward_hook(lambda module, x, out, layer=layer: seen.update({layer: out}))
-    x1, x2 = recipe.views()(torch.zeros(3, *SHAPES[recipe.network], dtype=torch.uint8), generator=torch.Generator())
+    x1, x2 = recipe.augmentation()(
+        torch.zeros(3, *SHAPES[recipe.network], dtype=torch.uint8), generator=torch.Generator()
+    )
     assert x1.shape == x2.shape == (3, *SHAPES[recipe.network])
     z = model(x1)
     assert z.shape == (3, recipe.projector[1])
     assert model.features(x1).shape == (3, recipes.NETWORKS[recipe.network].features)
-    assert list(seen) == list(dict.fromkeys(recipe.layers()))
-    assert torch.equal(seen[recipe.layers()[-1]], z)
+    assert list(seen) == list(dict.fromkeys(recipe.tracked_layers()))
+    assert torch.equal(seen[recipe.tracked_layers()[-1]], z)
 
 
 def test_weights_come_from_the_seed_alone():
     def weights(**changes):
-        return torch.cat([p.flatten() for p in changed(DIGITS, changes).model().parameters()])
+        return torch.cat([p.flatten() for p in DIGITS.replace(**changes).build_model().parameters()])
 
     state = torch.get_rng_state()
     assert torch.equal(weights(), weights(lr=1.0, epochs=7, batch_size=8))
@@ -89,7 +91,7 @@ def test_weights_come_from_the_seed_alone():
 
 
 def test_interventions_are_in_the_model():
-    plain, cut = DIGITS.model(), changed(DIGITS, {"cut": 4, "grad_scale": 0.5}).model()
+    plain, cut = DIGITS.build_model(), DIGITS.replace(cut=4, grad_scale_power=0.5).build_model()
     for (name, weight), other in zip(plain.named_parameters(), cut.parameters(), strict=True):
         torch.testing.assert_close(other, weight / 4 if weight.ndim > 1 else weight, rtol=0, atol=0, msg=name)
     assert isinstance(plain.grad_scale, nn.Identity)
@@ -99,7 +101,7 @@ def test_interventions_are_in_the_model():
 
 def test_sync_batchnorm_converts_all():
     def kinds(**changes):
-        parts = changed(RECIPES["cpu"], changes).model().modules()
+        parts = RECIPES["cpu"].replace(**changes).build_model().modules()
         return {type(part) for part in parts if isinstance(part, nn.modules.batchnorm._BatchNorm)}
 
     assert kinds() == {nn.BatchNorm2d}
@@ -111,10 +113,10 @@ def test_images_are_those_of_the_data_functions():
     tail = {"largest": 100, "tail_ratio": 1.2, "tail_order": [3, 1, 4, 5], "seed": 2}
     expected = data.long_tailed(whole, largest=100, ratio=1.2, order=(3, 1, 4, 5), seed=2)
     assert DIGITS.images().fingerprint() == whole.fingerprint()
-    assert changed(DIGITS, tail).images().fingerprint() == expected.fingerprint()
+    assert DIGITS.replace(**tail).images().fingerprint() == expected.fingerprint()
     seen = data.hold_out(expected, (4,))[0]
-    assert changed(DIGITS, tail | {"held_out": [4]}).images().fingerprint() == seen.fingerprint()
-    assert changed(DIGITS, {"held_out": [4]}).test_images().fingerprint() == data.digits("test").fingerprint()
+    assert DIGITS.replace(**(tail | {"held_out": [4]})).images().fingerprint() == seen.fingerprint()
+    assert DIGITS.replace(held_out=[4]).test_images().fingerprint() == data.digits("test").fingerprint()
 
 
 def test_data_are_read_once(monkeypatch):
@@ -129,10 +131,10 @@ def test_data_are_read_once(monkeypatch):
 
 def test_changes_go_where_their_names_are_and_leave_the_recipe_alone():
     before = replace(DIGITS)
-    recipe = changed(DIGITS, {"lr": 0.5, "cut": 2, "epochs": 7})
+    recipe = DIGITS.replace(lr=0.5, cut=2, epochs=7)
     assert (recipe.train.lr, recipe.cut, recipe.train.epochs) == (0.5, 2, 7)
     assert replace(recipe, cut=1.0, train=replace(recipe.train, lr=0.1, epochs=100)) == DIGITS == before
-    assert changed(DIGITS, {}) == DIGITS
+    assert DIGITS.replace() == DIGITS
 
 
 def test_values_of_numpy_and_lists_make_the_same_recipe():
@@ -146,9 +148,9 @@ def test_values_of_numpy_and_lists_make_the_same_recipe():
         "epochs": np.int64(9),
         "nesterov": np.bool_(True),
     }
-    recipe = changed(DIGITS, other)
-    assert recipe == changed(DIGITS, plain)
-    assert json.dumps(asdict(recipe)) == json.dumps(asdict(changed(DIGITS, plain)))
+    recipe = DIGITS.replace(**other)
+    assert recipe == DIGITS.replace(**plain)
+    assert json.dumps(asdict(recipe)) == json.dumps(asdict(DIGITS.replace(**plain)))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_values_of_numpy_and_lists_make_the_same_recipe():
         ({"projector": ()}, "projector must be two widths in 1..1048576, such as (128, 64), got ()"),
         ({"cut": 0}, "cut must be a number > 0, got 0"),
         ({"cut": "3x"}, "cut must be a number > 0, got '3x'"),
-        ({"grad_scale": -1}, "grad_scale must be a number ≥ 0, got -1"),
+        ({"grad_scale_power": -1}, "grad_scale must be a number ≥ 0, got -1"),
         ({"tail_ratio": 0.5, "largest": 9}, "tail_ratio must be a number ≥ 1, got 0.5"),
         ({"tail_ratio": 2}, "a long tail needs largest, the images of its commonest class, got None"),
         ({"tail_order": (1, 0)}, "a long tail needs largest, the images of its commonest class, got None"),
@@ -189,7 +191,7 @@ def test_values_of_numpy_and_lists_make_the_same_recipe():
 )
 def test_wrong_settings_are_refused(change, words):
     with pytest.raises(ValueError, match=re.escape(words)):
-        changed(DIGITS, change)
+        DIGITS.replace(**change)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_wrong_settings_are_refused(change, words):
 )
 def test_what_only_the_data_can_tell_is_refused_with_them(change, words):
     with pytest.raises(ValueError, match=words):
-        changed(DIGITS, change).images()
+        DIGITS.replace(**change).images()
 
 
 def test_unknown_names_are_refused():

@@ -119,7 +119,7 @@ CASES = {
     "dropout": ({}, lambda **seed: small_model(nn.Dropout(0.3), **seed)),
     "BatchNorm": ({}, lambda **seed: small_model(nn.BatchNorm1d(16), **seed)),
     "bf16-mixed": ({"precision": "bf16-mixed"}, small_model),
-    "GradScale": ({}, lambda **seed: small_model(grad_scale=1.0, **seed)),
+    "GradScale": ({}, lambda **seed: small_model(grad_scale_power=1.0, **seed)),
     "micro-batches": ({"micro_batch_size": 16}, lambda **seed: small_model(nn.BatchNorm1d(16), **seed)),
     "channels last": ({"channels_last": True, "optimizer": "lars"}, small_model),
     "loss scale": ({"precision": "16-mixed"}, small_model),
@@ -268,7 +268,7 @@ def kill_and_go_on(folder, recipe_words, kills, steps, seed=0):
 def test_killed_runs_end_as_one_that_was_not(monkeypatch, tmp_path):
     monkeypatch.setenv("TQDM_DISABLE", "1")
     changes = {"epochs": 2 * KILLS, "warmup_epochs": 1}
-    recipe = recipes.changed(recipes.RECIPES["digits"], changes)
+    recipe = recipes.RECIPES["digits"].replace(**changes)
     words = ["digits", "--set", *(f"{name}={value}" for name, value in changes.items())]
     codes = kill_and_go_on(tmp_path / "killed", words, KILLS, steps=10 * KILLS)
     assert codes[0] == -signal.SIGKILL
@@ -406,7 +406,7 @@ OTHER_RUNS = {
         r"weights\.projector\.2\.weight: '\(8, 16\)' in the run directory, '\(6, 16\)' now",
     ),
     "same shapes": (
-        {"model": small_model(seed=5, grad_scale=1.0)},
+        {"model": small_model(seed=5, grad_scale_power=1.0)},
         r"network\.grad_scale: 'Identity\(\)' in the run directory, 'GradScale\(power=1\.0\)' now",
     ),
 }

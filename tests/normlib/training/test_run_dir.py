@@ -21,10 +21,10 @@ from normlib import cli, data, evaluation
 from normlib.augment import TwoViews
 from normlib.training import recipes, run_dir
 from normlib.training.checkpoints import Checkpoints
-from normlib.training.recipes import Recipe, changed
+from normlib.training.recipes import Recipe
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-SHORT = changed(recipes.RECIPES["digits"], {"epochs": 5, "warmup_epochs": 1, "batch_size": 512, "projector": (16, 8)})
+SHORT = recipes.RECIPES["digits"].replace(epochs=5, warmup_epochs=1, batch_size=512, projector=(16, 8))
 TABLES = ["epochs.parquet", "norms.parquet", "steps.parquet"]
 
 
@@ -88,7 +88,7 @@ def test_directory_holds_recipe_checkpoints_and_tables(finished):
     for name, table in tables.items():
         pd.testing.assert_frame_equal(pd.read_parquet(folder / f"{name}.parquet"), table, check_exact=True)
     assert trained.history.steps["step"].tolist() == list(range(10))
-    assert set(trained.norms["layer"]) == set(SHORT.layers())
+    assert set(trained.norms["layer"]) == set(SHORT.tracked_layers())
     assert set(trained.norms["step"]) == {0}  # every tenth
 
 
@@ -118,14 +118,14 @@ def test_pairs_per_second_count_training_only(monkeypatch, tmp_path):
     on_draw(monkeypatch, lambda drawn: pass_time(0.5 + drawn))  # steps of 0.5, 1.5, 2.5 and 3.5 seconds
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(run_dir, "_knn_accuracy", lambda *arguments: pass_time(1000) or 0.25)
-    epochs = train(tmp_path, changed(SHORT, {"epochs": 2})).history.epochs
+    epochs = train(tmp_path, SHORT.replace(epochs=2)).history.epochs
     assert epochs["pairs_per_second"].tolist()[1:] == [1024 / 2, 1024 / 6]
     assert epochs["knn"].tolist() == [0.25, 0.25, 0.25]
 
 
 def test_labelling_of_test_images_can_be_left_out(monkeypatch, tmp_path):
     monkeypatch.setattr(run_dir, "_knn_accuracy", None)
-    epochs = train(tmp_path, changed(SHORT, {"epochs": 2}), knn=False).history.epochs
+    epochs = train(tmp_path, SHORT.replace(epochs=2), knn=False).history.epochs
     assert epochs.columns.tolist() == ["epoch", "pairs_per_second"]
     assert epochs["epoch"].tolist() == [1, 2]
 
@@ -143,7 +143,7 @@ def test_load_refuses(finished, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere holds no run"):
         run_dir.load(tmp_path / "nowhere")
     folder = copy_of(finished[0], tmp_path)
-    (folder / "recipe.json").write_text(json.dumps(asdict(changed(SHORT, {"projector": (16, 4)}))))
+    (folder / "recipe.json").write_text(json.dumps(asdict(SHORT.replace(projector=(16, 4)))))
     with pytest.raises(ValueError, match=r"checkpoint in .* is of another model: "):
         run_dir.load(folder)
     for path in (folder / "checkpoints").iterdir():
@@ -243,7 +243,7 @@ def test_checkpoint_minutes_are_passed_on(monkeypatch, tmp_path):
     saved = []
     save = Checkpoints.save
     monkeypatch.setattr(Checkpoints, "save", lambda self, state, step: saved.append(step) or save(self, state, step))
-    recipe = changed(SHORT, {"epochs": 2})
+    recipe = SHORT.replace(epochs=2)
     train(tmp_path / "often", recipe, checkpoint_minutes=0, knn=False)
     train(tmp_path / "seldom", recipe, knn=False)
     assert saved == [1, 2, 3, 4, 4]
@@ -265,7 +265,7 @@ def copy_of(folder, place):
 def test_directory_of_another_recipe_is_refused_with_the_differences(finished, tmp_path):
     folder = copy_of(finished[0], tmp_path)
     before = contents(folder)
-    other = changed(SHORT, {"lr": 0.2, "cut": 3, "held_out": (1,)})
+    other = SHORT.replace(lr=0.2, cut=3, held_out=(1,))
     with pytest.raises(ValueError, match=r"holds a run of another recipe; name a new folder\. What differs:") as error:
         train(folder, other)
     lines = [line.strip() for line in str(error.value).splitlines()[1:]]
@@ -353,7 +353,7 @@ def test_tensorboard_that_is_not_installed_is_refused(monkeypatch, tmp_path):
 )
 def test_settings_that_do_not_fit_are_refused_before_anything_is_written(changes, words, tmp_path):
     with pytest.raises(ValueError, match=words):
-        train(tmp_path / "run", changed(SHORT, changes))
+        train(tmp_path / "run", SHORT.replace(**changes))
     assert names(tmp_path) == []
 
 
@@ -397,7 +397,7 @@ def test_folder_that_another_run_takes_meanwhile_is_left_to_it(running, words, m
 
     monkeypatch.setattr(run_dir, "fit", begin)
     with pytest.raises(ValueError, match=words):
-        train(folder, changed(SHORT, {"lr": 0.2}))
+        train(folder, SHORT.replace(lr=0.2))
     assert json.loads((folder / "recipe.json").read_text())["train"]["lr"] == SHORT.train.lr
     assert names(folder) == ([run_dir.LOCK] if running else []) + ["recipe.json"]
     others.release()
@@ -407,7 +407,7 @@ def test_folder_that_another_run_takes_meanwhile_is_left_to_it(running, words, m
 def test_a_budget_below_one_epoch_is_refused_with_what_that_takes(speed, takes, monkeypatch, tmp_path):
     monkeypatch.setattr(run_dir, "pairs_per_second", lambda *arguments: speed)
     with pytest.raises(ValueError, match=rf"one epoch takes {takes} minutes here, more than minutes = 0\.2; use a GPU"):
-        run_dir.within(SHORT, 0.2, tmp_path / "new", accelerator="cpu")
+        run_dir.fit_to_budget(SHORT, 0.2, tmp_path / "new", accelerator="cpu")
 
 
 def test_tables_are_written_while_the_folder_is_held(monkeypatch, tmp_path):
@@ -418,14 +418,14 @@ def test_tables_are_written_while_the_folder_is_held(monkeypatch, tmp_path):
         replace(path, write)
 
     monkeypatch.setattr(run_dir, "replace_file", seen)
-    train(tmp_path / "run", changed(SHORT, {"epochs": 1, "warmup_epochs": 0}), knn=False)
+    train(tmp_path / "run", SHORT.replace(epochs=1, warmup_epochs=0), knn=False)
     assert held == dict.fromkeys([*TABLES, "recipe.json"], True)
     assert run_dir.LOCK not in names(tmp_path / "run")
 
 
 def test_windows_keeps_the_lock_file_and_the_folder_can_be_trained_in_again(monkeypatch, tmp_path):
     monkeypatch.setattr(run_dir, "os", SimpleNamespace(name="nt"))
-    recipe = changed(SHORT, {"epochs": 1, "warmup_epochs": 0})
+    recipe = SHORT.replace(epochs=1, warmup_epochs=0)
     first = train(tmp_path, recipe, knn=False)
     assert run_dir.LOCK in names(tmp_path)
     assert same_weights(train(tmp_path, recipe, knn=False).model, first.model)
@@ -440,7 +440,7 @@ def test_two_processes_do_not_train_in_one_folder(finished, tmp_path):
 def test_recipe_with_lists_goes_on_as_the_same(tmp_path):
     """``--set held_out=[0,1]`` is a list each time; recipe.json has no tuples."""
     recipe = Recipe(**{each: getattr(SHORT, each) for each in ("data", "network")}, projector=[16, 8], held_out=[0, 1])
-    recipe = changed(recipe, {"epochs": 1, "warmup_epochs": 0})
+    recipe = recipe.replace(epochs=1, warmup_epochs=0)
     first = train(tmp_path, recipe, knn=False)
     assert same_weights(train(tmp_path, recipe, knn=False).model, first.model)
 
