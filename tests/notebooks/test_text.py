@@ -99,10 +99,10 @@ def main_line(markdown: str) -> str:
 
 
 def word_count(markdown: str) -> int:
-    """Words of prose; a formula in a line counts as one word, a displayed one as none."""
+    """Words of prose; a formula in a line or a reference counts as one word, a displayed formula as none."""
     text = re.sub(r"\$\$.+?\$\$(\s*\([\w-]+\))?", " ", markdown, flags=re.DOTALL)
     text = re.sub(r"(?<!\\)\$[^$]+\$", " formula ", text)
-    text = re.sub(r"\{[\w:]+\}`[^`]*`", " reference ", text)
+    text = re.sub(r"\{[\w:]+\}`[^`]*`|\[[^\]]*\]\([^)]*\.ipynb\)", " reference ", text)
     return sum(bool(re.search(r"\w", word)) for word in text.split())
 
 
