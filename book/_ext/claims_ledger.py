@@ -8,12 +8,14 @@ import html
 import json
 from pathlib import Path
 
+from chapter_numbers import chapter_name, number_in
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
 from normcourse import claims
 from normcourse.claims.evidence import written
+from normcourse.paths import notebook
 
 PAGE = "book/claims"
 SOURCES = {
@@ -60,9 +62,9 @@ class ClaimsLedger(SphinxDirective):
         """Who claims it, where it is shown, from which record, and what it would need."""
         line = nodes.paragraph("", f"{SOURCES[claim.source]}.", classes=["origin"])
         if claim.chapter:
-            label = f"cell-{claim.cell}" if claim.cell else f"notebook-{claim.chapter}"
-            name = chapter_name(claim.chapter) + (f", cell {claim.cell}" if claim.cell else "")
-            line += [nodes.Text(" Shown in "), link(label, name), nodes.Text(".")]
+            docname = self.env.path2doc(str(notebook(claim.chapter)))
+            name = chapter_name(number_in(docname)) + (f", cell {claim.cell}" if claim.cell else "")
+            line += [nodes.Text(" Shown in "), link(cell_label(docname, claim.cell), name), nodes.Text(".")]
         for i, record in enumerate(claim.records):
             line += [nodes.Text(", " if i else " Record: "), nodes.literal("", record)]
         if claim.records:
@@ -88,10 +90,9 @@ def link(label: str, text: str) -> addnodes.pending_xref:
     return addnodes.pending_xref("", content, **kind)
 
 
-def chapter_name(notebook: str) -> str:
-    """``"04_convergence_simulations"`` as it is called in the text."""
-    number = notebook.split("_")[0]
-    return f"chapter {int(number)}" if number.isdigit() else f"appendix {number}"
+def cell_label(docname: str, cell: str = "") -> str:
+    """The label of a notebook's cell, or of the whole notebook. Two notebooks may have cells of the same id."""
+    return f"{docname}/{cell}"
 
 
 def numbers(effects: tuple[claims.Effect, ...]) -> nodes.bullet_list:
@@ -146,13 +147,13 @@ def link_chapter(app, doctree: nodes.document) -> None:
     if path.suffix != ".ipynb":
         return
     labels = app.env.domains["std"].anonlabels
-    labels[f"notebook-{path.stem}"] = docname, ""
+    labels[cell_label(docname)] = docname, ""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     for node in doctree.findall(lambda node: isinstance(node, nodes.container) and "cell_index" in node):
         name = f"cell-{cells[node['cell_index']]['id']}"
         node["ids"].append(name)
-        labels[name] = docname, name
-    shown = [one for one in claims.judge_all() if one.claim.chapter == path.stem]
+        labels[cell_label(docname, cells[node["cell_index"]]["id"])] = docname, name
+    shown = [one for one in claims.judge_all() if one.claim.chapter and notebook(one.claim.chapter) == path]
     if not shown or not (sections := [node for node in doctree.children if isinstance(node, nodes.section)]):
         return
     title = nodes.title("", "In the claims ledger")
@@ -170,7 +171,7 @@ def outdated(app, env, added, changed, removed) -> list[str]:
     before, env.claims_seen = getattr(env, "claims_seen", now), now
     if before == now:
         return []
-    chapters = {f"notebooks/{claim.chapter}" for claim in claims.ledger() if claim.chapter}
+    chapters = {env.path2doc(str(notebook(claim.chapter))) for claim in claims.ledger() if claim.chapter}
     return [name for name in (PAGE, *chapters) if name in env.found_docs]
 
 

@@ -33,7 +33,8 @@ class Claim:
         statement: The claim, one sentence or two.
         source: Who makes it: ``"paper"`` (Draganov et al. 2025), ``"predecessor"`` (Draganov et al. 2024), or
             ``"course"``.
-        chapter: Notebook that shows it, without ending; empty if none does.
+        chapter: Name of the chapter that shows it, without number, as in ``normcourse.paths.notebook("norm-growth")``;
+            empty if none does.
         cell: Id of the cell that shows it; empty for the whole chapter.
         parts: What would have to hold, each about a recorded number. Empty for a claim that was not tried.
         needs: What it would take to try it, or to try it fully.

@@ -73,7 +73,7 @@ def test_every_record_is_an_experiment(verdicts):
 def test_every_chapter_and_cell_exists(verdicts):
     for one in verdicts:
         if one.claim.chapter:
-            notebook = nbformat.read(ROOT / "notebooks" / f"{one.claim.chapter}.ipynb", 4)
+            notebook = nbformat.read(notebook(one.claim.chapter), 4)
             assert not one.claim.cell or one.claim.cell in {cell.id for cell in notebook.cells}, one.claim.id
 
 
