@@ -14,10 +14,10 @@ from statistics import median
 
 import chromium
 from serving import serving
-from toc import SITE
+from toc import SITE, chapter_page
 
 LIGHTHOUSE = Path(__file__).parent / "lighthouse" / "node_modules" / ".bin" / "lighthouse"
-PAGES = ("book/welcome", "notebooks/02_gradient_derivation", "notebooks/07_simclr_training")
+PAGES = ("book/welcome.html", chapter_page("gradient-derivation"), chapter_page("simclr-training"))
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
 DEVICES = ("phone", "desktop")
 DESKTOP = "--preset=desktop"
@@ -76,12 +76,12 @@ def main() -> None:
         sys.exit("The site is not built: run make book.")
     low = False
     with serving(SITE) as address:
-        index = benchmark(f"{address}/{PAGES[0]}.html")
+        index = benchmark(f"{address}/{PAGES[0]}")
         print(f"Lighthouse's benchmark of this machine: {index:.0f}; phone: {' '.join(options('phone', index))}")
         print(f"{'page':36}{'device':9}" + "".join(f"{name:>16}" for name in CATEGORIES))
         for page in PAGES:
             for device in DEVICES:
-                reports = [report(f"{address}/{page}.html", *options(device, index)) for _ in range(TIMES)]
+                reports = [report(f"{address}/{page}", *options(device, index)) for _ in range(TIMES)]
                 row = {name: middle(reports, name) for name in CATEGORIES}
                 print(f"{page:36}{device:9}" + "".join(f"{score(row[name], name):16}" for name in row), flush=True)
                 for name in [name for name in row if score(row[name], name) < LOWEST]:

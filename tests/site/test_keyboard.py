@@ -2,7 +2,7 @@
 
 import pytest
 
-from toc import entries
+from toc import chapter_page, entries
 from visiting import PHONE, visiting
 
 # Notes what takes the focus and how it is marked. Afterwards `missed` compares with what can be seen.
@@ -53,5 +53,5 @@ def test_tab_visits_everything_and_shows_where_it_is(browser, site, entry):
 
 
 def test_tab_visits_everything_on_a_phone(browser, site):
-    with visiting(browser, site, "notebooks/02_gradient_derivation.html", PHONE) as visit:
+    with visiting(browser, site, chapter_page("gradient-derivation"), PHONE) as visit:
         assert tab_through(visit.page) == {"controls": [], "regions": [], "unmarked": []}

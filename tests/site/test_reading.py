@@ -3,11 +3,11 @@
 import pytest
 from playwright.sync_api import expect
 
-from toc import SITE
+from toc import SITE, chapter_page
 from visiting import visiting
 
-DERIVATION = "notebooks/02_gradient_derivation.html"
-THREE = ["book/welcome.html", DERIVATION, "notebooks/07_simclr_training.html"]
+DERIVATION = chapter_page("gradient-derivation")
+THREE = ["book/welcome.html", DERIVATION, chapter_page("simclr-training")]
 A4 = {"width": 640, "height": 970}  # CSS pixels within margins of 2 cm
 
 # What paper would cut off: it reaches beyond the edge, or a box that scrolls on the screen holds more than it shows.

@@ -1,9 +1,10 @@
 """What a reader meets who scrolls: sections are laid out when they come near, and nothing in them is missed."""
 
 from test_pages import CUT_OFF
+from toc import chapter_page
 from visiting import PHONE
 
-PAGE = "notebooks/04_convergence_simulations.html"
+PAGE = chapter_page("convergence-simulations")
 NEAR = """() => [...document.querySelectorAll('.bd-article > section > section')].map(
   (section) => section.lastElementChild.checkVisibility({ contentVisibilityAuto: true }))"""
 WIDE = """() => [...document.querySelectorAll('article pre, article figure, article .cell_output')].filter(

@@ -24,6 +24,7 @@ from axe_playwright_python.sync_playwright import Axe
 from scipy.spatial.transform import Rotation
 
 from normcourse import experiments, widgets
+from normcourse.paths import notebook
 from normcourse.widgets.base import module
 from normlib import data, dynamics, gradients, interventions, losses, simulations
 from toc import ROOT, SITE
@@ -31,12 +32,12 @@ from visiting import SETTLE
 
 # Where each is shown, and its name to a screen reader.
 PLACES = [
-    ("drag_embedding", "01_hypersphere_paradox"),
-    ("race", "04_convergence_simulations"),
-    ("sphere", "05_structure_simulations"),
-    ("cut_and_scale", "06_interventions"),
-    ("race", "06_interventions"),
-    ("confidence_dial", "09_confidence"),
+    ("drag_embedding", notebook("hypersphere-paradox").stem),
+    ("race", notebook("convergence-simulations").stem),
+    ("sphere", notebook("structure-simulations").stem),
+    ("cut_and_scale", notebook("interventions").stem),
+    ("race", notebook("interventions").stem),
+    ("confidence_dial", notebook("confidence").stem),
 ]
 LABELS = {
     "drag_embedding": "Drag an embedding",

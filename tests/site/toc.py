@@ -1,8 +1,10 @@
-"""Pages of the book, as names without an ending: notebooks/01_hypersphere_paradox."""
+"""Pages of the book, as names without an ending: book/welcome."""
 
 from pathlib import Path
 
 import yaml
+
+from normcourse.paths import notebook
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
@@ -19,6 +21,11 @@ def entries() -> list[str]:
     """Files of the table of contents, the front page first."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     return [toc["root"], *[entry["file"] for part in toc["parts"] for entry in part["chapters"]]]
+
+
+def chapter_page(slug: str) -> str:
+    """The page of a chapter, given by its name without number."""
+    return f"notebooks/{notebook(slug).stem}.html"
 
 
 def pages() -> list[str]:

@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from normcourse import claims, experiments
 from normcourse.claims import Part, evidence
+from normcourse.paths import notebook
 from normlib import cli
 
 ROOT = Path(__file__).parents[3]

@@ -7,7 +7,6 @@ import json
 import math
 import re
 from functools import cache
-from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -18,18 +17,18 @@ from PIL import Image
 from scipy import stats
 
 from normcourse import experiments, widgets
+from normcourse.paths import notebook
 from normlib import data, losses, simulations
 from normlib.interventions import grad_scale
 
-NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 SHOWN = [
-    ("DragEmbedding", "01_hypersphere_paradox"),
-    ("Race", "04_convergence_simulations"),
-    ("Sphere", "05_structure_simulations"),
-    ("CutAndScale", "06_interventions"),
-    ("Race", "06_interventions"),
-    ("ConfidenceDial", "09_confidence"),
+    ("DragEmbedding", notebook("hypersphere-paradox")),
+    ("Race", notebook("convergence-simulations")),
+    ("Sphere", notebook("structure-simulations")),
+    ("CutAndScale", notebook("interventions")),
+    ("Race", notebook("interventions")),
+    ("ConfidenceDial", notebook("confidence")),
 ]
 LARGEST = 15_000  # bytes, compressed
 LARGEST_DATA = 64_000  # bytes, as text
@@ -101,11 +100,11 @@ def test_still_shows_the_state():
     assert pictures[0] != pictures[1]
 
 
-@pytest.mark.parametrize(("name", "chapter"), SHOWN)
-def test_saved_notebook_holds_the_state_of_todays_module(name, chapter):
+@pytest.mark.parametrize(("name", "path"), SHOWN)
+def test_saved_notebook_holds_the_state_of_todays_module(name, path):
     """`make outputs` writes it."""
-    notebook = json.loads((NOTEBOOKS / f"{chapter}.ipynb").read_text(encoding="utf-8"))
-    states = [model["state"] for model in notebook["metadata"]["widgets"][STATE]["state"].values()]
+    metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
+    states = [model["state"] for model in metadata["widgets"][STATE]["state"].values()]
     (saved,) = [state for state in states if state.get("_anywidget_id", "").endswith(f".{name}")]
     figure = made(name)
     assert (saved["_esm"], saved["_css"]) == (figure._esm, figure._css)
@@ -171,7 +170,7 @@ def test_sphere_shows_encoders_of_normlib_in_training():
     assert sphere.measured["labels"][1] == mixture.labels[0, :150].tolist()
 
 
-def test_sphere_shows_what_the_answers_of_chapter_5_say():
+def test_sphere_shows_what_the_answers_in_its_chapter_say():
     needles = np.linalg.norm(np.array(made("Sphere").measured["needles"]), axis=3)
     common, rare = needles[0], needles[1]
     relative = [film[-1] / film[-1].mean() for film in (common, rare)]
