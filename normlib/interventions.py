@@ -1,6 +1,7 @@
 """Changing the norms, to change the training: cut-initialization, GradScale, weight decay where it belongs."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ def cut_initialization(
             word, there is nothing to cut, a lazy layer has no weights yet, or a parametrization such as
             ``spectral_norm`` would undo the cut. The model is then unchanged.
 
-    Source: Draganov et al. 2024 (cut-initialization) and 2025; analysed in chapter 6.
+    Source: Draganov et al. 2024 (cut-initialization) and 2025; analysed in the chapter on interventions.
 
     >>> model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 2, bias=False))
     >>> x = torch.ones(1, 4)
@@ -67,13 +68,13 @@ def cut_initialization(
 
 class _GradScale(Function):
     @staticmethod
-    def forward(ctx, z: Tensor, power: float) -> Tensor:
+    def forward(ctx: Any, z: Tensor, power: float) -> Tensor:
         ctx.save_for_backward(z)
         ctx.power = power
         return z.clone()  # not a view: an in-place layer behind it must not reach z
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (z,) = ctx.saved_tensors
         # float32: ‖z‖**power overflows half precision long before z does
         norm = torch.linalg.vector_norm(widened(z), dim=-1, keepdim=True)
@@ -97,7 +98,7 @@ def grad_scale(z: Tensor, power: float) -> Tensor:
         TypeError: ``z`` is not a floating-point tensor.
         ValueError: ``power`` is negative or not a number.
 
-    Source: Draganov et al. 2025 (GradScale); analysed in chapter 6.
+    Source: Draganov et al. 2025 (GradScale); analysed in the chapter on interventions.
 
     >>> z = torch.tensor([[3.0, 4.0]], requires_grad=True)
     >>> grad_scale(z, power=1.0).sum().backward()
@@ -153,7 +154,8 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         ValueError: ``weight_decay`` is negative or not a number, the model has no trainable parameter, or a lazy layer
             has no weights yet.
 
-    Source: common practice, e.g. Goyal et al. 2017, Sec. 5.3; its effect on norms is the subject of chapter 6.
+    Source: common practice, e.g. Goyal et al. 2017, Sec. 5.3; its effect on norms is a subject of the
+    chapter on interventions.
 
     >>> groups = weight_decay_groups(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), 1e-4)
     >>> [(group["weight_decay"], len(group["params"])) for group in groups]

@@ -155,7 +155,7 @@ def readme_block(address: Address, chapter: str) -> str:
     return (
         f"[![tests]({tests}/badge.svg)]({tests})\n"
         f"[Read the book]({address.pages}) ·\n"
-        f"[Open chapter 1 in Colab]"
+        f"[Open the first chapter in Colab]"
         f"(https://colab.research.google.com/github/{address.name}/blob/{address.tag}/notebooks/{chapter}) ·\n"
         f"[Open it in Binder](https://mybinder.org/v2/gh/{address.name}/{address.tag})\n"
     )

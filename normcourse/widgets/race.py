@@ -1,4 +1,4 @@
-"""Race: pairs of four norms are pulled together at once, with the law of chapter 4 beside them."""
+"""Race: pairs of four norms are pulled together at once, with the law of small steps beside them."""
 
 from __future__ import annotations
 

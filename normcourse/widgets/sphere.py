@@ -23,7 +23,7 @@ COLOURS = ("blue", "orange", "green", "purple")
 
 
 class Sphere(Explorable):
-    """Encoders with three-dimensional embeddings, trained here in some seconds on the mixtures of chapter 5.
+    """Encoders with three-dimensional embeddings, trained here in some seconds on mixtures of classes.
 
     The three mixtures differ in how often the four classes are drawn. They share the centres of the classes, and their
     encoders the initial weights.

@@ -1,6 +1,7 @@
 """What steps of an optimiser do to norms and angles of free embeddings: exact laws, bounds and equilibria.
 
-The laws are those of chapters 3, 4, 6 and 8; they hold for free embeddings, which an optimiser moves directly.
+The chapters on norm growth, on convergence, on interventions and beyond SimCLR derive the laws. They hold for free
+embeddings, which an optimiser moves directly.
 """
 
 from normlib.dynamics.noise import norm_after_noise

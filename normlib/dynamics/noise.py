@@ -42,7 +42,7 @@ def norm_after_noise(
     Raises:
         ValueError: An unknown optimizer, a setting missing or out of range.
 
-    Source: ours; derived in appendix A, for LARS in chapter 8.
+    Source: ours; derived in the appendix on optimisers and decay, for LARS in the chapter beyond SimCLR.
 
     >>> norm_after_noise("sgd", 1.0, [0, 150], lr=0.1, noise=1.0)
     tensor([1.0000, 1.4142], dtype=torch.float64)
@@ -56,9 +56,11 @@ def norm_after_noise(
     steps = float64_of("steps", steps, at_least=0)
     if optimizer == "adamw":
         check_count("dim", dim, hint="AdamW's growth depends on the dimension")
+        assert dim is not None  # that was refused
         return (norm**2 + lr**2 * dim * steps).sqrt()
     weight = lr / (1 - momentum)  # of one gradient, summed over all steps that it takes part in
     if optimizer == "lars":
         return norm * (1 + (weight * trust) ** 2) ** (steps / 2)
     check_number("noise", noise, above=0, hint="SGD's growth depends on the size of the gradient")
+    assert noise is not None  # that was refused
     return (norm**4 + 2 * (weight * noise) ** 2 * steps) ** 0.25

@@ -29,7 +29,7 @@ def norm_after_step(z: Tensor, grad: Tensor, lr: float) -> Tensor:
         TypeError: An argument is not a floating-point tensor.
         ValueError: The shapes differ, or ``lr`` is not positive.
 
-    Source: Draganov et al. 2025; derived in chapter 2, put to use in chapter 3.
+    Source: Draganov et al. 2025; derived in the chapter on the gradient, put to use in that on norm growth.
 
     >>> norm_after_step(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 8.0]]), lr=0.5)
     tensor([5.])
@@ -57,7 +57,8 @@ def cosine_step(cosine: Any, sine: Any, norm1: Any, norm2: Any, lr: float, power
     Returns:
         The four numbers after the step, in the same order.
 
-    Source: ours; derived in chapter 4. The arguments are not checked: this is the inside of a loop.
+    Source: ours; derived in the chapter on convergence. The arguments are not checked: this is the inside of a
+    loop.
 
     >>> [round(value, 4) for value in cosine_step(0.0, 1.0, 1.0, 1.0, lr=0.5)]  # each turns by arctan(0.5)
     [0.8, 0.6, 1.118, 1.118]
@@ -95,7 +96,7 @@ def cosine_change_bound(angle: Any, norm: Any, lr: float, *, norm2: Any = None) 
     Raises:
         ValueError: An angle outside [0, π], a norm or ``lr`` that is not positive.
 
-    Source: ours; proved in chapter 4.
+    Source: ours; proved in the chapter on convergence.
 
     >>> cosine_change_bound(torch.pi / 2, 1.0, lr=0.5)
     tensor(1., dtype=torch.float64)
@@ -137,7 +138,8 @@ def angle_after_steps(
         ValueError: An angle outside [0, π]; a norm or ``lr`` that is not positive; steps that are negative, fractional
             or fall; a negative ``power``; an unknown ``law``.
 
-    Source: ours; derived in chapter 4. The predecessor paper (Draganov et al. 2024) bounds the same motion.
+    Source: ours; derived in the chapter on convergence. The predecessor paper (Draganov et al. 2024) bounds the same
+    motion.
 
     >>> angle_after_steps(2.0, 1.0, lr=0.1, steps=[0, 10, 20]).numpy().round(3)
     array([2.   , 0.416, 0.054])
@@ -177,7 +179,7 @@ def time_to_align(angle: Any, target: Any, norm: Any, lr: float, *, norm2: Any =
         ValueError: An angle outside [0, π], a target outside (0, φ₀], a norm or ``lr`` that is not positive, or a
             negative ``power``.
 
-    Source: ours; derived in chapter 4.
+    Source: ours; derived in the chapter on convergence.
 
     >>> time_to_align(torch.pi / 2, 0.01, norm=torch.tensor([1.0, 2.0]), lr=0.01)
     tensor([ 264.9155, 1059.6618], dtype=torch.float64)
@@ -224,8 +226,8 @@ def equilibrium_norm(
         ValueError: An unknown optimizer, a setting missing or out of range. ``weight_decay=0`` has no equilibrium, nor
             has p = 2: growth and decay are then both proportional to the norm, and one of them wins.
 
-    Source: ours; derived in chapter 3, for GradScale in chapter 6. For normalised weights: van Laarhoven 2017; Wan et
-    al. 2021; Kosson et al. 2024.
+    Source: ours; derived in the chapter on norm growth, for GradScale in that on interventions. For normalised weights:
+    van Laarhoven 2017; Wan et al. 2021; Kosson et al. 2024.
 
     >>> round(equilibrium_norm("sgd", lr=0.1, weight_decay=5e-4, noise=0.1, momentum=0.9), 3)
     1.778
@@ -237,8 +239,10 @@ def equilibrium_norm(
     check_number("power", power, at_least=0, below=2, hint="with p = 2 the norm explodes or collapses")
     if optimizer == "adamw":
         check_count("dim", dim, hint="AdamW's equilibrium depends on the dimension")
+        assert dim is not None  # that was refused
         return math.sqrt(lr * dim / (2 * weight_decay))
     check_number("noise", noise, above=0, hint="SGD's equilibrium depends on the size of the gradient")
+    assert noise is not None  # that was refused
     return (lr * noise**2 / (2 * weight_decay * (1 - momentum))) ** (1 / (4 - 2 * power))
 
 

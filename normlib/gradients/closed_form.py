@@ -1,4 +1,4 @@
-"""Gradients of cosine losses in closed form: the formulas of chapters 1 and 2 in their plainest shape.
+"""Gradients of cosine losses in closed form: the formulas of the chapter on the gradient, plainly.
 
 They hold the whole matrix of similarities, so they are for reading, checking and simulating; training uses
 :mod:`normlib.losses`.
@@ -26,7 +26,7 @@ def tangent(z: Tensor, v: Tensor) -> Tensor:
         TypeError: An argument is not a floating-point tensor.
         ValueError: The shapes differ.
 
-    Source: derived in chapter 2.
+    Source: derived in the chapter on the gradient.
 
     >>> tangent(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
     tensor([[0., 4.]])
@@ -54,7 +54,7 @@ def cosine_loss_grad(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
         TypeError: An argument is not a floating-point tensor.
         ValueError: The shapes differ or are not ``(N, D)``.
 
-    Source: Draganov et al. 2025; derived in chapter 2.
+    Source: Draganov et al. 2025; derived in the chapter on the gradient.
 
     >>> z2 = torch.tensor([[0.0, 1.0]])
     >>> cosine_loss_grad(torch.tensor([[1.0, 1.0]]), z2)[0]
@@ -94,7 +94,8 @@ def info_nce_grad(
         ValueError: The shapes differ, are not ``(N, D)`` or N < 2; ``temperature`` is not positive; an unknown
             ``denominator``.
 
-    Source: derived in chapter 2; the cross-view form is that of the code released with Draganov et al. 2025.
+    Source: derived in the chapter on the gradient; the cross-view form is that of the code released with Draganov et
+    al. 2025.
 
     >>> z1, z2 = torch.eye(2, dtype=torch.float64), torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
     >>> info_nce_grad(3 * z1, z2, temperature=1.0, denominator="cross-view")[0].norm(dim=1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from normlib._utils.arguments import check_callable, check_type, names_of
 from normlib._utils.tensors import check_alike, directions_and_inverse_norms, kind_of
@@ -30,7 +31,7 @@ def radial_share(z: Tensor, grad: Tensor) -> Tensor:
         TypeError: An argument is not a floating-point tensor.
         ValueError: The shapes differ.
 
-    Source: ours; put to use in chapter 8.
+    Source: ours; put to use in the chapter beyond SimCLR.
 
     >>> radial_share(torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 3.0], [-1.0, -1.0]]))
     tensor([ 0.0000, -1.0000])
@@ -72,7 +73,7 @@ def radial_table(
             gives something else than one tensor.
         ValueError: The views differ in shape, a name is not a submodule, or no gradient arrives there.
 
-    Source: ours; put to use in chapter 8.
+    Source: ours; put to use in the chapter beyond SimCLR.
 
     >>> from normlib import losses, models
     >>> model = models.JointEmbedding(
@@ -111,7 +112,7 @@ def _watched_outputs(layers: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]
     """The outputs of layers on the way of a gradient, by name in the order of their calls, as they come."""
     seen: dict[str, Tensor] = {}
 
-    def watch(name: str, layer: nn.Module):
+    def watch(name: str, layer: nn.Module) -> RemovableHandle:
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
             if not isinstance(output, Tensor):
                 raise TypeError(f"layers must give one tensor each, but {name} gives {kind_of(output)}; name others")

@@ -55,7 +55,7 @@ def cosine_loss(z1: Tensor, z2: Tensor, *, check_finite: bool | None = None) -> 
         TypeError: An argument is not a floating-point tensor.
         ValueError: Shapes differ or are not ``(N, D)``, devices differ, or a value is not finite.
 
-    Source: Draganov et al. 2025; derived in chapter 1.
+    Source: Draganov et al. 2025; derived in the chapter on the hypersphere paradox.
 
     >>> cosine_loss(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[5.0, 0.0], [3.0, 0.0]]))
     tensor(-0.5000)
@@ -114,8 +114,8 @@ def info_nce(
     ``cross-view``  the N first views    second views but the positive (what the code of the paper computes)
     ==============  ===================  ================================================================
 
-    Memory grows with N, not with N². The gradient is the closed form of chapter 2; it can be differentiated once only
-    (for a second derivative, differentiate :func:`normlib.gradients.info_nce_grad`).
+    Memory grows with N, not with N². The gradient is the closed form in the chapter on the gradient; it can be
+    differentiated once only (for a second derivative, differentiate :func:`normlib.gradients.info_nce_grad`).
 
     Args:
         z1: Embeddings of view 1, shape ``(N, D)``, N ≥ 2, any floating-point type.
@@ -133,7 +133,7 @@ def info_nce(
             unknown ``denominator``; a value is not finite.
 
     Source: Chen et al. 2020 (SimCLR), equation (1); Yeh et al. 2022 (decoupled); the code released with Draganov et
-    al. 2025 (cross-view). Derived in chapter 2.
+    al. 2025 (cross-view). Derived in the chapter on the gradient.
 
     >>> z = torch.eye(4)
     >>> round(info_nce(z, z, temperature=1.0).item(), 4)  # log(e + 6) - 1

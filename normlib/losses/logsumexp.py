@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ class SymmetricLogSumExp(Function):
     """
 
     @staticmethod
-    def forward(ctx, u: Tensor, temperature: float, left_out: tuple[int, ...]) -> Tensor:
+    def forward(ctx: Any, u: Tensor, temperature: float, left_out: tuple[int, ...]) -> Tensor:
         """Log-sum-exp of each row, shape ``(rows,)``."""
         size = _block_size(u)
         keep = ctx.needs_input_grad[0] and len(u) <= 2 * size  # few blocks are cheaper kept than computed again
@@ -39,7 +40,7 @@ class SymmetricLogSumExp(Function):
         return total.log() + 1 / temperature
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Gradients with respect to the embeddings, block by block."""
         _refuse_second_derivative()
         u, total, *kept = ctx.saved_tensors
@@ -63,7 +64,7 @@ class RowLogSumExp(Function):
     """
 
     @staticmethod
-    def forward(ctx, a: Tensor, b: Tensor, temperature: float, left_out: tuple[int, ...]) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, temperature: float, left_out: tuple[int, ...]) -> Tensor:
         """Log-sum-exp of each row, shape ``(rows,)``."""
         ctx.temperature, ctx.left_out = temperature, left_out
         lse = a.new_empty(len(a))
@@ -73,7 +74,7 @@ class RowLogSumExp(Function):
         return lse
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Gradients with respect to the embeddings, block by block."""
         _refuse_second_derivative()
         a, b, lse = ctx.saved_tensors

@@ -36,7 +36,8 @@ def barlow_twins(
         ValueError: Shapes differ, are not ``(N, D)`` or N < 2; devices differ; a weight is negative; a value is not
             finite.
 
-    Source: Zbontar et al. 2021 (Barlow Twins), equations (1) and (2). What it does to norms: chapter 8.
+    Source: Zbontar et al. 2021 (Barlow Twins), equations (1) and (2). What it does to norms: the
+    chapter beyond SimCLR derives it.
 
     >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     >>> round(barlow_twins(z, z.flip(1)).item(), 4)  # each coordinate agrees with the other one: 2 + 2 · 0.005
@@ -84,7 +85,7 @@ def vicreg(
             positive; a value is not finite.
 
     Source: Bardes et al. 2022 (VICReg), equations (1) to (6), with the division by the dimensions of its code. What it
-    does to norms: chapter 8.
+    does to norms: the chapter beyond SimCLR derives it.
 
     >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     >>> round(vicreg(z, -z).item(), 2)  # spread and uncorrelated, but each view is the other's opposite: 25 · 4

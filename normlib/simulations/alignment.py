@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def steps_to_align(
         ValueError: An argument out of its range, or an entry of ``angles`` with another number of pairs.
 
     Source: the experiment of Draganov et al. 2025 on norms and angles, with its settings as defaults; the law is
-    derived in chapter 4.
+    derived in the chapter on convergence.
 
     >>> steps_to_align([1.0, 2.0]).round(2)
        norm  angle  steps  converged
@@ -94,7 +94,7 @@ def _random_angles(n_pairs: int, dim: int, seed: int) -> np.ndarray:
     return np.arccos(cosine)
 
 
-def _angles(angle, n_pairs: int) -> np.ndarray:
+def _angles(angle: Any, n_pairs: int) -> np.ndarray:
     """Angles of the pairs of one condition; pairs that share their angle move alike, so one stands for all."""
     try:
         start = np.atleast_1d(np.asarray(angle, dtype=np.float64))

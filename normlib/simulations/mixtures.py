@@ -100,7 +100,9 @@ def spherical_mixture(
     return Mixture(seeds, *(torch.stack(part) for part in zip(*parts, strict=True)))
 
 
-def _draw_mixture(share, n, dim, noises, observed, scale, seed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _draw_mixture(
+    share: Tensor, n: int, dim: int, noises: Tensor, observed: int, scale: float, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     centres = unit(torch.randn(len(share), dim, generator=generator))
     labels = torch.multinomial(share, n, replacement=True, generator=generator)
@@ -149,7 +151,7 @@ def train_encoder(
 
     The positive of an input is another one of its class, drawn at random from the batch; all others stand in the
     denominator, the positive included. An input that is alone with its class in a batch is only pushed. The gradient is
-    the closed form of chapter 2.
+    the closed form in the chapter on the gradient.
 
     Args:
         mixture: Inputs and classes.
@@ -261,7 +263,7 @@ def _sgd_step(encoders: Encoders, x: Tensor, positive: Tensor, lr: float, temper
 def _embedding_grad(z: Tensor, positive: Tensor, temperature: float) -> Tensor:
     """Gradient of the contrastive loss with respect to ``z``, shape ``(S, N, D)``; every row is an anchor.
 
-    The gradient that chapter 2 derives, in a form where a row may be the positive of any other row.
+    The gradient of the loss, derived in the chapter on the gradient, in a form where a row may be the positive of any other row.
     """
     u, inverse_norm = directions_and_inverse_norms(z)
     similarities = torch.bmm(u, u.mT / temperature)

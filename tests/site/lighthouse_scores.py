@@ -78,12 +78,12 @@ def main() -> None:
     with serving(SITE) as address:
         index = benchmark(f"{address}/{PAGES[0]}")
         print(f"Lighthouse's benchmark of this machine: {index:.0f}; phone: {' '.join(options('phone', index))}")
-        print(f"{'page':36}{'device':9}" + "".join(f"{name:>16}" for name in CATEGORIES))
+        print(f"{'page':40}{'device':9}" + "".join(f"{name:>16}" for name in CATEGORIES))
         for page in PAGES:
             for device in DEVICES:
                 reports = [report(f"{address}/{page}", *options(device, index)) for _ in range(TIMES)]
                 row = {name: middle(reports, name) for name in CATEGORIES}
-                print(f"{page:36}{device:9}" + "".join(f"{score(row[name], name):16}" for name in row), flush=True)
+                print(f"{page:40}{device:9}" + "".join(f"{score(row[name], name):16}" for name in row), flush=True)
                 for name in [name for name in row if score(row[name], name) < LOWEST]:
                     low = True
                     print("\n".join([f"  {name} is below {LOWEST}:", *faults(row[name], name)]), flush=True)
