@@ -263,7 +263,7 @@ def _sgd_step(encoders: Encoders, x: Tensor, positive: Tensor, lr: float, temper
 def _embedding_grad(z: Tensor, positive: Tensor, temperature: float) -> Tensor:
     """Gradient of the contrastive loss with respect to ``z``, shape ``(S, N, D)``; every row is an anchor.
 
-    The gradient of the loss, derived in the chapter on the gradient, in a form where a row may be the positive of any other row.
+    The chapter on the gradient derives it. Here a row may be the positive of any other row.
     """
     u, inverse_norm = directions_and_inverse_norms(z)
     similarities = torch.bmm(u, u.mT / temperature)
