@@ -8,6 +8,7 @@ Submodules load on first use, so ``import normlib`` is instant; ``normlib.losses
 """
 
 import importlib
+from types import ModuleType
 
 __version__ = "0.1.0"
 
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> ModuleType:
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its submodules are {', '.join(__all__)}")

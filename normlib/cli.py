@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import ast
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from normlib._utils.commands import Command
+
+if TYPE_CHECKING:
+    from normlib.training import History
 
 __all__ = ["main"]
 
@@ -139,7 +142,7 @@ def _settings(words: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _summary(history) -> str:
+def _summary(history: History) -> str:
     """Loss, norm and metrics of the epochs after which the test images were labelled."""
     means = history.steps.groupby("epoch", as_index=False)[["loss", "norm"]].mean()
     table = means.merge(history.epochs.dropna(subset="knn"), on="epoch", how="right")

@@ -24,6 +24,7 @@ def outcome_of(
     """An outcome as float64 of shape ``(len(table),)``: a column of the table, or values row by row."""
     import pandas as pd
 
+    values: ArrayLike
     if isinstance(outcome, str):
         check_columns(table, [outcome])
         name, values = f"{name} {outcome!r}", table[outcome]

@@ -14,7 +14,7 @@ these first.
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor
@@ -61,7 +61,8 @@ class Parameters:
     def to(self, device: torch.device | str) -> Self:
         """The same parameters on another device."""
         later = torch.device(device).type != "cpu"  # a copy on the CPU may be read before it has arrived
-        return replace(self, **{name: value.to(device, non_blocking=later) for name, value in self.tensors().items()})
+        moved: dict[str, Any] = {name: value.to(device, non_blocking=later) for name, value in self.tensors().items()}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +119,9 @@ class TwoViews:
                 raise ValueError(f"{name} must be a pair (low, high) with 0 < low <= high <= {largest}, got {pair!r}")
             check_number(name, pair[0], above=0)
             check_number(name, pair[1], at_least=pair[0], at_most=largest, hint="the pair is (low, high)")
-        largest = {"flip": 1, "jitter": 1, "grayscale": 1, "hue": 0.5}
-        for name in (*largest, "brightness", "contrast", "saturation", "rotation", "shift", "noise"):
-            check_number(name, getattr(self, name), at_least=0, at_most=largest.get(name))
+        limits = {"flip": 1.0, "jitter": 1.0, "grayscale": 1.0, "hue": 0.5}
+        for name in (*limits, "brightness", "contrast", "saturation", "rotation", "shift", "noise"):
+            check_number(name, getattr(self, name), at_least=0, at_most=limits.get(name))
 
     @classmethod
     def natural(cls, size: int = 32, **options: float | tuple[float, float]) -> Self:
@@ -134,8 +135,8 @@ class TwoViews:
         >>> TwoViews.natural(grayscale=0.0).jitter
         0.8
         """
-        recipe = {"scale": (0.2, 1.0), "ratio": (3 / 4, 4 / 3), "flip": 0.5, "jitter": 0.8, "grayscale": 0.2}
-        recipe |= {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
+        recipe: dict[str, Any] = {"scale": (0.2, 1.0), "ratio": (3 / 4, 4 / 3), "flip": 0.5}
+        recipe |= {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
         return cls(size=size, **recipe | options)
 
     @classmethod
@@ -147,7 +148,8 @@ class TwoViews:
         >>> TwoViews.digits().flip
         0.0
         """
-        return cls(size=size, **{"rotation": 15.0, "shift": 1.0, "zoom": (0.85, 1.15), "noise": 0.1} | options)
+        recipe: dict[str, Any] = {"rotation": 15.0, "shift": 1.0, "zoom": (0.85, 1.15), "noise": 0.1}
+        return cls(size=size, **recipe | options)
 
     def __call__(
         self, images: Tensor, generator: Generator | None = None, *, check: bool | None = None
@@ -186,7 +188,7 @@ class TwoViews:
             )
         n, channels, height, width = images.shape
         device = images.device if generator is None else generator.device
-        source = {"generator": generator, "device": device}
+        source: dict[str, Any] = {"generator": generator, "device": device}
         chance = source | {"dtype": torch.float32}  # whatever the default dtype is
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -248,7 +250,7 @@ def random_boxes(
     >>> random_boxes(1, 32, 32, scale=(1.0, 1.0), ratio=(1.0, 1.0))
     tensor([[ 0.,  0., 32., 32.]])
     """
-    chance = {"generator": generator, "device": device, "dtype": torch.float32}
+    chance: dict[str, Any] = {"generator": generator, "device": device, "dtype": torch.float32}
     share, tilt = torch.rand(2, n, 10, **chance)
     target = height * width * (scale[0] + (scale[1] - scale[0]) * share)
     shape = ratio[0] * (ratio[1] / ratio[0]) ** tilt

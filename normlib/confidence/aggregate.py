@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def per_run(
     table: pd.DataFrame,
     function: Callable[..., pd.DataFrame],
-    *arguments,
+    *arguments: Any,
     by: str | Iterable[str] | None = None,
-    **options,
+    **options: Any,
 ) -> pd.DataFrame:
     """A function of a per-sample table, such as :func:`detection`, for each run in a table of many.
 

@@ -213,7 +213,9 @@ def _correlate(what: str, x: np.ndarray, y: np.ndarray, method: str) -> rank_cor
     return rank_correlation.Correlation(np.nan, np.nan)
 
 
-def _correlate_within(what: str, x: np.ndarray, y: np.ndarray, classes: np.ndarray, method: str):
+def _correlate_within(
+    what: str, x: np.ndarray, y: np.ndarray, classes: np.ndarray, method: str
+) -> tuple[rank_correlation.Correlation, dict[str, int]]:
     """Mean over the classes, weighted by size, and how many samples and classes entered it."""
     parts = {label: classes == label for label in np.unique(classes)}
     found = {label: _correlate(f"{what} in class {label}", x[rows], y[rows], method) for label, rows in parts.items()}

@@ -137,11 +137,14 @@ def _edges(x: np.ndarray, bins: int, by: str) -> np.ndarray:
     return np.array([x.min(), *inner[inner < x.max()], x.max()])
 
 
-def _interval_of_mean(values: np.ndarray, is_share: bool, resamples: int, random: np.random.Generator):
+def _interval_of_mean(
+    values: np.ndarray, is_share: bool, resamples: int, random: np.random.Generator
+) -> tuple[float, float]:
     if len(values) < 2:
         return np.nan, np.nan
     if is_share and values.min() == values.max():
         from scipy.stats import binomtest
 
         return tuple(binomtest(int(values.sum()), len(values)).proportion_ci(bootstrap.LEVEL, method="wilson"))
-    return bootstrap.interval(bootstrap.means(values, resamples, random))
+    low, high = bootstrap.interval(bootstrap.means(values, resamples, random))
+    return float(low), float(high)

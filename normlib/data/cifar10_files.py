@@ -154,9 +154,10 @@ def _tar_blocks(path: Path) -> Iterator[bytes]:
     with tarfile.open(path) as archive:  # members are read by name: nothing is written where an archive says
         for name in FILES:
             member = archive.getmember(f"{FOLDER}/{name}")
-            if not member.isreg() or member.size != RECORDS_PER_FILE * RECORD_BYTES:
+            content = archive.extractfile(member) if member.isreg() else None
+            if content is None or member.size != RECORDS_PER_FILE * RECORD_BYTES:
                 raise ValueError(f"its pixels are not CIFAR-10's: {name} is no file of {RECORDS_PER_FILE:,} records")
-            yield archive.extractfile(member).read()
+            yield content.read()
 
 
 def _parquet_blocks(path: Path) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """The data sets by name: digits, CIFAR-10 in two forms, its human labels, and folders of images."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -230,7 +231,11 @@ def load(name: Literal["digits", "cifar10", "cifar10-jpeg"], split: str = "train
     >>> load("digits", "test")
     ImageSet('digits-test': 450 images, 1x8x8, 10 classes)
     """
-    loaders = {"digits": digits, "cifar10": partial(cifar10, download=True), "cifar10-jpeg": cifar10_jpeg}
+    loaders: dict[str, Callable[..., ImageSet]] = {
+        "digits": digits,
+        "cifar10": partial(cifar10, download=True),
+        "cifar10-jpeg": cifar10_jpeg,
+    }
     check_choice("name", name, loaders)
     return loaders[name](split)
 

@@ -9,7 +9,9 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -123,7 +125,7 @@ def fetch(source: Source, root: Path) -> None:
             content = source.read(path)
             if not is_published(content, source):
                 raise ValueError("what it delivers is not the published set")
-            replace_file(root / source.file, lambda temporary, content=content: temporary.write_bytes(content))
+            replace_file(root / source.file, partial(Path.write_bytes, data=content))
         except (OSError, ValueError) as error:
             failures.append(f"{address}: {error}")
         else:
@@ -144,7 +146,7 @@ def from_torch_file(path: Path) -> bytes:
     import torch
 
     make_array = np.empty(0).__reduce__()[0]
-    allowed = [
+    allowed: list[Any] = [
         (make_array, "numpy.core.multiarray._reconstruct"),  # as numpy 1 wrote it
         (make_array, "numpy._core.multiarray._reconstruct"),
         np.ndarray,
@@ -154,7 +156,7 @@ def from_torch_file(path: Path) -> bytes:
     try:
         with torch.serialization.safe_globals(allowed):
             labels = torch.load(path, weights_only=True)
-        named = {name: np.asarray(labels[key]).astype(np.uint8) for key, name in SETS.items()}
+        named: dict[str, Any] = {name: np.asarray(labels[key]).astype(np.uint8) for key, name in SETS.items()}
     except (pickle.UnpicklingError, *UNREADABLE) as error:
         raise ValueError(f"it is no file of CIFAR-10N: {str(error) or type(error).__name__}") from None
     packed = io.BytesIO()

@@ -40,7 +40,7 @@ class HumanVotes:
     counts: np.ndarray
     labels: np.ndarray | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_type(str, name=self.name)
         counts = _array("counts", self.counts)
         if counts.ndim != 2 or counts.dtype.kind not in "iu" or len(counts) == 0:

@@ -106,7 +106,9 @@ def read_images(files: list[str], size: tuple[int, int] | None, on_corrupt: str)
     """
     from tqdm import tqdm
 
-    pixels, kept, corrupt = None, [], []
+    pixels: np.ndarray | None = None
+    kept: list[int] = []
+    corrupt: list[str] = []
     for position, file in enumerate(tqdm(files, "reading", leave=False, delay=2, mininterval=0.5)):
         image = _decode(file, size)  # one at a time: Pillow holds the interpreter's lock, threads only slow it down
         if isinstance(image, Exception):
@@ -123,7 +125,7 @@ def read_images(files: list[str], size: tuple[int, int] | None, on_corrupt: str)
             )
         pixels[len(kept)] = image.transpose(2, 0, 1)
         kept.append(position)
-    if not kept:
+    if pixels is None:
         raise ValueError(f"none of the {len(files)} images can be read; the first is {files[0]}")
     if corrupt:
         warnings.warn(f"left out {len(corrupt)} of {len(files)} images: {', '.join(corrupt)}", stacklevel=3)
@@ -137,10 +139,10 @@ def _decode(file: str, size: tuple[int, int] | None) -> np.ndarray | Exception:
     try:
         if not stat.S_ISREG(os.stat(file).st_mode):
             raise ValueError("it is a device or a pipe")
-        with Image.open(file) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"its mode is {image.mode}, and only images of 8 bits a channel are supported")
-            image = image.convert("RGB")
+        with Image.open(file) as opened:
+            if opened.mode.startswith(("I", "F")):
+                raise ValueError(f"its mode is {opened.mode}, and only images of 8 bits a channel are supported")
+            image = opened.convert("RGB")
             if size is not None and image.size != size[::-1]:
                 image = image.resize(size[::-1], Image.Resampling.BICUBIC)
             return np.asarray(image)

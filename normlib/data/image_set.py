@@ -41,7 +41,7 @@ class ImageSet:
     classes: tuple[str, ...]
     name: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_type(tuple, classes=self.classes)
         check_type(str, name=self.name)
         for field, dtype in (("images", torch.uint8), ("labels", torch.int64), ("indices", torch.int64)):

@@ -57,14 +57,15 @@ def embed(model: nn.Module, images: ImageSet | Tensor, *, batch_size: int = 1024
 def _outputs(model: nn.Module, batch: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     scale = 255 if batch.dtype == torch.uint8 else 1
     x = batch.to(like.device).to(like.dtype) / scale
-    if hasattr(model, "features") and hasattr(model, "backbone"):
-        outputs = []
-        with model.backbone.register_forward_hook(lambda module, inputs, output: outputs.append(output)):
+    features_of, backbone = getattr(model, "features", None), getattr(model, "backbone", None)
+    if features_of is not None and backbone is not None:
+        outputs: list[Tensor] = []
+        with backbone.register_forward_hook(lambda module, inputs, output: outputs.append(output)):
             embeddings = model(x)  # one pass for both, whatever stands behind the backbone
         features = outputs[-1]
     else:
         embeddings = model(x)
-        features = model.features(x) if hasattr(model, "features") else embeddings
+        features = embeddings if features_of is None else features_of(x)
     embeddings = embeddings[0] if isinstance(embeddings, tuple) else embeddings
     for name, output in (("features", features), ("embeddings", embeddings)):
         if output.ndim != 2 or len(output) != len(x):

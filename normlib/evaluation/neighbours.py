@@ -114,8 +114,10 @@ def knn(
     >>> knn(bank, torch.tensor([0, 1, 1]), torch.tensor([[9.0, 1.0], [0.0, 0.2]]), k=1)
     tensor([0, 1])
     """
-    options = {"k": k, "temperature": temperature, "n_classes": n_classes, "exclude_self": exclude_self}
-    return neighbour_scores(bank, bank_labels, queries, **options).predicted
+    scores = neighbour_scores(
+        bank, bank_labels, queries, k=k, temperature=temperature, n_classes=n_classes, exclude_self=exclude_self
+    )
+    return scores.predicted
 
 
 def few_shot_accuracy(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,15 +98,15 @@ def sample_table(
         _check_folds(bank.labels, folds)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     h, z = embed(model, bank)
-    options = {"k": k, "temperature": temperature}
+    vote = partial(neighbour_scores, k=k, temperature=temperature)
     frames = []
     if with_bank:
-        nearest = neighbour_scores(h.to(device), bank.labels, h.to(device), exclude_self=True, **options)
+        nearest = vote(h.to(device), bank.labels, h.to(device), exclude_self=True)
         frames.append(_frame({BANK: bank}, h, z, nearest, *_cross_fitted(h, bank.labels, folds, seed)))
     if sets:
         outputs = [embed(model, images) for images in sets.values()]
         features, embeddings = (torch.cat(parts) for parts in zip(*outputs, strict=True))
-        nearest = neighbour_scores(h.to(device), bank.labels, features.to(device), **options)
+        nearest = vote(h.to(device), bank.labels, features.to(device))
         fitted = (fit(h, bank.labels, features) for fit in (probe_logits, mahalanobis))
         frames.append(_frame(sets, features, embeddings, nearest, *fitted))
     return pd.concat(frames, ignore_index=True)

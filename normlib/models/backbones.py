@@ -98,7 +98,7 @@ def narrow_resnet(width: int = 16, *, seed: int = 0) -> nn.Module:
     check_count("width", width)
     stages = [(width, width), (width, 2 * width), (2 * width, 4 * width), (4 * width, 8 * width)]
     with seeded(seed):
-        layers = OrderedDict(conv1=nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False))
+        layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False))
         layers |= {"bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True), "maxpool": nn.MaxPool2d(2)}
         layers |= {f"layer{i}": _residual_block(*channels) for i, channels in enumerate(stages, start=1)}
         return nn.Sequential(layers | {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()})

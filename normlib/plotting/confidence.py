@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def confidence_curve(
     bins: int = 10,
     by: Literal["count", "width"] = "count",
     label: str = "",
-    **line,
+    **line: Any,
 ) -> Axes:
     """Mean outcome against a score, bin by bin, in a band of 95 % bootstrap intervals.
 
@@ -60,7 +60,8 @@ def confidence_curve(
     check_axes(ax)
     drawn = curve(table, outcome, score, bins=bins, by=by)
     at = curve(table, score, score, bins=bins, by=by, resamples=100)["value"]
-    (shown,) = ax.plot(at, drawn["value"], label=label, **{"marker": "o", "ms": 3.5} | line)
+    style: dict[str, Any] = {"marker": "o", "ms": 3.5} | line
+    (shown,) = ax.plot(at, drawn["value"], label=label, **style)
     ax.fill_between(at, drawn["low"], drawn["high"], color=shown.get_color(), alpha=0.2, linewidth=0)
     ax.set(xlabel=_label(score), ylabel=outcome if isinstance(outcome, str) else "outcome")
     return ax
@@ -98,7 +99,7 @@ def risk_coverage_curves(
     check_table(table)
     points = min(100, len(table))
     for score, part in risk_coverage(table, correct, scores, points=points).groupby("score", sort=False):
-        ax.plot(part["coverage"], part["risk"], label=_label(score))
+        ax.plot(part["coverage"], part["risk"], label=_label(str(score)))
     coverage, error = part["coverage"].to_numpy(), 1 - outcome_of(table, correct, name="correct").mean()
     ax.axhline(error, color=PALETTE["grey"], ls="--", lw=1, label="random order")
     ax.plot(
@@ -188,11 +189,11 @@ def score_distributions(
     if names.shape != (len(table),):
         raise ValueError(f"groups must have one name for each of {len(table)} rows, got shape {names.shape}")
     x = outcome_of(table, score, name="score")
-    edges = np.linspace(x.min(), x.max(), bins + 1) if x.min() < x.max() else bins
+    edges = np.linspace(x.min(), x.max(), bins + 1).tolist() if x.min() < x.max() else bins
     for name in pd.unique(names):
         values = x[names == name]
-        *_, drawn = ax.hist(values, edges, density=True, histtype="step", lw=1.8, label=str(name))
-        ax.axvline(values.mean(), color=drawn[0].get_edgecolor(), ls="--", lw=1)
+        ax.hist(values, edges, density=True, histtype="step", lw=1.8, label=str(name))
+        ax.axvline(values.mean(), color=ax.patches[-1].get_edgecolor(), ls="--", lw=1)
     ax.set(xlabel=_label(score), ylabel="density")
     return ax
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from normlib._utils.arguments import check_number, check_type, listed, names_of
 from normlib._utils.tables import check_columns, check_numbers, check_table
@@ -49,7 +49,7 @@ def use_style() -> None:
     )
 
 
-def band(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, over: str = "seed", label: str = "", **line) -> Axes:
+def band(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, over: str = "seed", label: str = "", **line: Any) -> Axes:
     """Mean of ``y`` over repetitions with a 95 % interval of that mean (Student's t), against ``x``.
 
     Args:

@@ -1,4 +1,4 @@
-"""Taps: layers of any model, found by name, whose forwards leave the norms of their rows, and of their gradients."""
+"""Hooks on layers of any model, found by name: forwards leave the norms of their rows, and of their gradients."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -129,7 +129,7 @@ class Replay:
         return self.waiting[-from_end] if from_end <= len(self.waiting) else None
 
 
-class Tap:
+class LayerHook:
     """Hook on one layer; ``calls`` holds what it saw since ``start``.
 
     Args:
@@ -155,8 +155,8 @@ class Tap:
         self.calls: list[Call] = []
         self._replay: Replay | None = None
 
-    def hook(self) -> RemovableHandle:
-        """Registers the tap; under ``torch.compile`` it runs in eager Python, between two graphs."""
+    def register(self) -> RemovableHandle:
+        """Puts the hook on its layer; under ``torch.compile`` it runs in eager Python, between two graphs."""
 
         def observe(module: nn.Module, output: Any) -> None:
             if self.recording and module is self.module:  # a deep copy of the model has the hook too

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ def check_labels(labels: Tensor | Sequence[Tensor] | None, num_classes: int | No
     """
     if labels is None:
         raise ValueError("labels: per_class=True needs the labels of the step's rows; use step(labels)")
-    parts = list(labels) if isinstance(labels, list | tuple) else [labels]
+    parts: list[Any] = list(labels) if isinstance(labels, list | tuple) else [labels]
     classes = num_classes or 0
     for part in parts:
         if not isinstance(part, Tensor):

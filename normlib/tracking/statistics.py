@@ -7,12 +7,15 @@ CPU.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FLUSH_STEPS = 64
 MOMENTS = ("count", "mean", "std", "min", "max")
@@ -118,7 +121,7 @@ def _argsort(x: Tensor, stable: bool = False) -> Tensor:
     return x.argsort(dim=1, stable=stable)
 
 
-class StatisticStream:
+class SeriesStatistics:
     """Statistics of several series over steps, in memory bounded by the steps measured.
 
     The buffer holds the raw rows of at most ``FLUSH_STEPS`` steps. Each measured step then keeps ``8 * (5 + Q)`` bytes
@@ -156,7 +159,7 @@ class StatisticStream:
             values = torch.stack([rows.values for rows in batch]) * batch[0].factor
             statistics = group_statistics(values, self.levels)
             if batch[0].labels is not None:
-                labels = torch.stack([rows.labels for rows in batch])
+                labels = torch.stack([rows.labels for rows in batch if rows.labels is not None])  # all have them
                 labels = labels.to(values.device, non_blocking=values.device.type != "cpu")
                 groups = torch.where((labels >= 0) & (labels < self.num_classes), labels + 1, 0)
                 by_class = group_statistics(values, self.levels, groups, 1 + self.num_classes)
@@ -180,7 +183,7 @@ class StatisticStream:
         order = torch.argsort(steps * len(self.series) + series)
         return Block(steps[order], series[order], reduced[order], torch.cat(padded)[order.to(device)])
 
-    def to_frame(self, *, drop_invalid: bool = False):
+    def to_frame(self, *, drop_invalid: bool = False) -> "pd.DataFrame":
         """Everything so far as a tidy DataFrame; see ``NormTracker.to_frame``."""
         import pandas as pd
 
@@ -262,7 +265,7 @@ class StatisticStream:
 def _merge(moments: Tensor, group: "dist.ProcessGroup | None") -> Tensor:
     """Moments ``(..., 5)`` of the ranks' rows together; the groups' squares add up around the common mean."""
 
-    def over_ranks(x: Tensor, operation: "dist.ReduceOp") -> Tensor:
+    def over_ranks(x: Tensor, operation: "dist.ReduceOp.RedOpType") -> Tensor:
         dist.all_reduce(x, operation, group)
         return x
 

@@ -1,23 +1,27 @@
 """``NormTracker``: watches the length of embeddings, and of their gradients, while any PyTorch model trains.
 
-Three concepts stand under it: ``_taps`` turns a layer's forwards and backwards into norms of rows, ``_row_labels`` says
-which label a row has, ``_streams`` turns rows into statistics. This module is what a user sees: it closes steps and
+Three concepts stand under it: ``hooks`` turns a layer's forwards and backwards into norms of rows, ``row_labels`` says
+which label a row has, ``statistics`` turns rows into statistics. This module is what a user sees: it closes steps and
 reads.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from normlib._utils.arguments import check_choice, check_count, check_flags, check_number, check_type, listed, names_of
-from normlib.tracking.hooks import Tap, check_hookable, find_layers
+from normlib.tracking.hooks import LayerHook, check_hookable, find_layers
 from normlib.tracking.row_labels import check_labels, labels_of_rows
-from normlib.tracking.statistics import Rows, StatisticStream
+from normlib.tracking.statistics import Rows, SeriesStatistics
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 
 class NormTracker:
@@ -120,10 +124,10 @@ class NormTracker:
         self.loss_reduction = loss_reduction
         self.check_finite = check_finite
         self._model = model
-        self._taps = [Tap(name, *place, gradients, batch_first) for name, place in found.items()]
+        self._hooks = [LayerHook(name, *place, gradients, batch_first) for name, place in found.items()]
         self.grad_scaler = grad_scaler
         series = [(layer, prefix) for layer in self.layers for prefix in ("", "grad_")[: 1 + gradients]]
-        self._stream = StatisticStream(series, sorted(set(map(float, quantiles))), self.num_classes or 0)
+        self._statistics = SeriesStatistics(series, sorted(set(map(float, quantiles))), self.num_classes or 0)
         self._handles: list[RemovableHandle] = []
         self._paused = False
         self._step = 0
@@ -143,14 +147,14 @@ class NormTracker:
         >>> tracker.grad_scaler.get_scale()
         65536.0
         """
-        return self._taps[0].grad_scaler
+        return self._hooks[0].grad_scaler
 
     @grad_scaler.setter
     def grad_scaler(self, scaler: torch.amp.GradScaler | None) -> None:
         if scaler is not None:
             check_type(torch.amp.GradScaler, grad_scaler=scaler)
-        for tap in self._taps:
-            tap.grad_scaler = scaler
+        for hook in self._hooks:
+            hook.grad_scaler = scaler
 
     def __repr__(self) -> str:
         state = "attached" if self._handles else "detached"
@@ -176,8 +180,8 @@ class NormTracker:
         NormTracker(layers=[''], step=0, attached)
         """
         if not self._handles:
-            check_hookable(self._model, [tap.module for tap in self._taps])
-            self._handles = [tap.hook() for tap in self._taps]
+            check_hookable(self._model, [hook.module for hook in self._hooks])
+            self._handles = [hook.register() for hook in self._hooks]
             self._start_step()
         return self
 
@@ -244,14 +248,14 @@ class NormTracker:
             raise RuntimeError("step: the tracker is not attached; use `with tracker:` or tracker.attach()")
         if self._step % self.every == 0:
             try:
-                self._stream.add(self._rows(labels))
+                self._statistics.add(self._rows(labels))
             finally:
-                for tap in self._taps:
-                    tap.start()
+                for hook in self._hooks:
+                    hook.start()
         self._step += 1
         self._record()
 
-    def to_frame(self, *, drop_invalid: bool = False):
+    def to_frame(self, *, drop_invalid: bool = False) -> "pd.DataFrame":
         """All statistics so far, as a tidy table; copies to the CPU.
 
         Args:
@@ -269,9 +273,16 @@ class NormTracker:
         >>> NormTracker(nn.Linear(3, 2)).to_frame().columns.tolist()
         ['step', 'layer', 'class', 'statistic', 'value']
         """
-        return self._stream.to_frame(drop_invalid=drop_invalid)
+        return self._statistics.to_frame(drop_invalid=drop_invalid)
 
-    def plot(self, statistic: str = "mean", *, layers: Iterable[str] | None = None, per_class: bool = False, ax=None):
+    def plot(
+        self,
+        statistic: str = "mean",
+        *,
+        layers: Iterable[str] | None = None,
+        per_class: bool = False,
+        ax: "Axes | None" = None,
+    ) -> "Axes":
         """Draws one statistic over steps: a line per layer, in a band from the lowest to the highest quantile.
 
         Args:
@@ -340,7 +351,7 @@ class NormTracker:
         >>> NormTracker(nn.Linear(3, 2)).reduce().to_frame().empty
         True
         """
-        self._stream.reduce(group)
+        self._statistics.reduce(group)
         return self
 
     def state_dict(self) -> dict[str, Any]:
@@ -352,7 +363,7 @@ class NormTracker:
         >>> NormTracker(nn.Linear(3, 2)).state_dict()["step"]
         0
         """
-        return {"step": self._step, **self._stream.state_dict()}
+        return {"step": self._step, **self._statistics.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from ``state_dict()``; what was measured here before is replaced.
@@ -375,38 +386,38 @@ class NormTracker:
             raise ValueError(
                 f"state lacks {missing}, got keys {list(state)}; give what NormTracker.state_dict() returned"
             )
-        self._stream.load_state_dict(state)
+        self._statistics.load_state_dict(state)
         self._step = state["step"]
         self._start_step()
 
     def _start_step(self) -> None:
-        for tap in self._taps:
-            tap.start()
+        for hook in self._hooks:
+            hook.start()
         self._record()
 
     def _record(self) -> None:
         recording = bool(self._handles) and not self._paused and self._step % self.every == 0
-        for tap in self._taps:
-            tap.recording = recording
+        for hook in self._hooks:
+            hook.recording = recording
 
     def _rows(self, labels: Tensor | Sequence[Tensor] | None) -> list[Rows]:
-        """The open step's rows: one entry per series, in the stream's order."""
+        """The open step's rows: one entry per series, in the order of the statistics' series."""
         if self.per_class:
             parts, shown = check_labels(labels, self.num_classes)
-            self._stream.num_classes = max(self._stream.num_classes, shown)
-        rows = []
-        for tap in self._taps:
-            lengths, norms = tap.norms()
-            classes = labels_of_rows(parts, lengths, tap.name) if self.per_class else None
+            self._statistics.num_classes = max(self._statistics.num_classes, shown)
+        rows: list[Rows] = []
+        for hook in self._hooks:
+            lengths, norms = hook.norms()
+            classes = labels_of_rows(parts, lengths, hook.name) if self.per_class else None
             rows.append(Rows(self._step, len(rows), norms, classes))
             if self.gradients:
-                reached, norms = tap.gradient_norms()
+                reached, norms = hook.gradient_norms()
                 if classes is not None and not all(reached):
                     classes = torch.cat(list(compress(classes.split(lengths), reached)))
                 factor = len(norms) if self.loss_reduction == "mean" else 1
                 rows.append(Rows(self._step, len(rows), norms, classes, factor))
         if self.check_finite:
-            for (layer, prefix), row in zip(self._stream.series, rows, strict=True):
+            for (layer, prefix), row in zip(self._statistics.series, rows, strict=True):
                 if not row.values.isfinite().all():
                     raise ValueError(f"layer {layer!r}: a {prefix}norm is NaN or infinite in step {self._step}")
         return rows

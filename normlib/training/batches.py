@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from normlib.augment import TwoViews
     from normlib.data import ImageSet
 
 
@@ -31,7 +31,7 @@ class Batches:
     def __init__(
         self,
         images: ImageSet,
-        augment: TwoViews,
+        augment: Callable[..., tuple[Tensor, Tensor]],
         *,
         batch_size: int,
         seed: int,

@@ -138,7 +138,7 @@ def differences(
     ['lr: 0.1 in the run directory, 0.3 now', 'seed: absent in the run directory, 0 now']
     """
     lines = []
-    for key in saved | now:
+    for key in {**saved, **now}:
         before, after = saved.get(key, _ABSENT), now.get(key, _ABSENT)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             lines += [f"{key}.{line}" for line in differences(before, after, where)]

@@ -56,7 +56,7 @@ class TrainConfig:
     micro_batch_size: int | None = None
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         make_plain(self)
         check_count("epochs", self.epochs)
         check_count("batch_size", self.batch_size, at_least=2, hint="a contrastive loss needs negatives")

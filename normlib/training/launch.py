@@ -36,8 +36,10 @@ def launch(accelerator: str, precision: str, logger: Any = None) -> Fabric:
         raise ModuleNotFoundError("training needs Lightning Fabric: pip install lightning-fabric rich") from None
     check_accelerator(accelerator)
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if processes() > 1 else 1
-    many = {"strategy": "ddp", "num_nodes": processes() // here} if processes() > 1 else {}
-    fabric = Fabric(accelerator=accelerator, devices=here, precision=precision, loggers=logger, **many)
+    options: dict[str, Any] = {"precision": precision}  # which words there are, Fabric knows and says
+    if processes() > 1:
+        options |= {"strategy": "ddp", "num_nodes": processes() // here}
+    fabric = Fabric(accelerator=accelerator, devices=here, loggers=logger, **options)
     if processes() > 1:
         fabric.launch()
     return fabric

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,7 @@ class LARS(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step along the gradients; nothing waits for the device.
 
         Args:
@@ -98,7 +98,7 @@ class LARS(torch.optim.Optimizer):
         return loss
 
     def _step_group(self, group: dict, params: list[Tensor]) -> None:
-        steps = torch._foreach_add([p.grad for p in params], params, alpha=group["weight_decay"])
+        steps = list(torch._foreach_add(_grads(params), params, alpha=group["weight_decay"]))
         if group["adapt"]:
             torch._foreach_mul_(steps, _trust_ratios(group, params))
         if group["momentum"]:
@@ -118,9 +118,13 @@ class LARS(torch.optim.Optimizer):
         return state["momentum_buffer"]
 
 
+def _grads(params: list[Tensor]) -> list[Tensor]:
+    return [p.grad for p in params if p.grad is not None]
+
+
 def _trust_ratios(group: dict, params: list[Tensor]) -> list[Tensor]:
     norms = torch.stack(torch._foreach_norm(params))
-    grad_norms = torch.stack(torch._foreach_norm([p.grad for p in params]))
+    grad_norms = torch.stack(torch._foreach_norm(_grads(params)))
     ratios = group["trust_coefficient"] * norms / (grad_norms + group["weight_decay"] * norms + group["eps"])
     return list(torch.where((norms > 0) & (grad_norms > 0), ratios, 1.0).unbind())
 

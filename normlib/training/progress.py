@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from typing import Any
 
 REFRESH_SECONDS = 2.0
 
@@ -82,7 +83,8 @@ class _Rich:
         self._task = self._bar.add_task("", total=total, completed=done, words="")
 
     def advance(self, words: str | None) -> None:
-        self._bar.update(self._task, advance=1, **({} if words is None else {"words": words}))
+        fields: dict[str, Any] = {} if words is None else {"words": words}
+        self._bar.update(self._task, advance=1, **fields)
 
     def close(self) -> None:
         self._bar.stop()

@@ -106,7 +106,7 @@ class Recipe:
     sync_batchnorm: bool = False
     train: TrainConfig = field(default_factory=TrainConfig)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         make_plain(self)
         if not isinstance(self.data, str):
             raise ValueError(f"data must be a name, got {self.data!r}")

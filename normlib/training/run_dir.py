@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from normlib import evaluation, models
+from normlib import evaluation
 from normlib._utils.arguments import check_count, check_number, check_type, path_of
 from normlib._utils.files import UNREADABLE, read_json, replace_file
 from normlib.data import ImageSet
@@ -28,6 +28,8 @@ from normlib.training.trainer import History
 
 if TYPE_CHECKING:
     import pandas as pd
+    from filelock import BaseFileLock
+    from lightning_fabric.loggers import TensorBoardLogger
 
 
 LOCK = ".lock"
@@ -43,7 +45,7 @@ class TrainedRun:
         norms: Statistics of the tracker, as :meth:`normlib.tracking.NormTracker.to_frame` gives them.
     """
 
-    model: models.SimCLR
+    model: nn.Module
     history: History
     norms: pd.DataFrame
 
@@ -176,7 +178,7 @@ def fit_to_budget(
     return recipe.replace(epochs=epochs, warmup_epochs=min(recipe.train.warmup_epochs, epochs / 10))
 
 
-def load(folder: str | Path) -> tuple[Recipe, models.SimCLR]:
+def load(folder: str | Path) -> tuple[Recipe, nn.Module]:
     """The recipe of a run directory, and its network as in the newest checkpoint, on the CPU in eval mode.
 
     Raises:
@@ -201,7 +203,8 @@ class _Lock:
     """Held by the process that trains in a run directory, from the moment that the directory is there."""
 
     def __init__(self, folder: Path):
-        self._path, self._lock = folder / LOCK, None
+        self._path = folder / LOCK
+        self._lock: BaseFileLock | None = None
 
     def __enter__(self) -> _Lock:
         if self._path.parent.exists() and is_first():
@@ -232,7 +235,8 @@ class _Stopwatch:
     """Pairs per second of whole epochs; an epoch that another process began has none."""
 
     def __init__(self, pairs: int):
-        self._pairs, self._started = pairs, None
+        self._pairs = pairs
+        self._started: float | None = None
 
     def start(self) -> None:
         self._started = time.perf_counter()
@@ -248,8 +252,8 @@ def _knn_accuracy(model: nn.Module, bank: ImageSet, test: ImageSet) -> float:
     if not (features.isfinite().all() and queries.isfinite().all()):
         return math.nan
     device = next(model.parameters()).device
-    options = {"k": min(200, len(bank)), "n_classes": len(bank.classes)}
-    predicted = evaluation.knn(features.to(device), bank.labels, queries.to(device), **options)
+    k = min(200, len(bank))
+    predicted = evaluation.knn(features.to(device), bank.labels, queries.to(device), k=k, n_classes=len(bank.classes))
     return (predicted.cpu() == test.labels).double().mean().item()
 
 
@@ -291,7 +295,7 @@ def _read_recipe(folder: Path) -> Recipe | None:
         raise ValueError(f"{path} is not a recipe of this version: {error}") from error
 
 
-def _tensorboard_logger(folder: Path):
+def _tensorboard_logger(folder: Path) -> TensorBoardLogger:
     from lightning_fabric.loggers import TensorBoardLogger
 
     return TensorBoardLogger(folder, name="tensorboard", version="")

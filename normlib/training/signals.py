@@ -4,12 +4,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 
 class StopRequest:
     """Whether somebody asked to stop; false until then."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.asked = False
 
     def __bool__(self) -> bool:
@@ -26,13 +28,13 @@ def stop_requests() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {}
+    before: dict[signal.Signals, Any] = {}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def note(number, frame) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         request.asked = True
         restore()
 

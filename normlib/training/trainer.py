@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from lightning_fabric import Fabric
 
-    from normlib.augment import TwoViews
     from normlib.data import ImageSet
     from normlib.tracking import NormTracker
     from normlib.training.config import TrainConfig
@@ -61,7 +60,7 @@ class Run:
         model: nn.Module,
         images: ImageSet,
         config: TrainConfig,
-        augment: TwoViews,
+        augment: Callable[..., tuple[Tensor, Tensor]],
         tracker: NormTracker | None,
         on_epoch: Callable[[int], dict[str, float] | None] | None,
         settings: dict[str, Any],
@@ -73,7 +72,8 @@ class Run:
             weight_decay=config.weight_decay,
         )  # fmt: skip
         # What Fabric wraps calls ``model``: hooks on its submodules, a tracker's among them, keep working.
-        wrapped, self._optimizer = fabric.setup(torch.compile(model) if config.compile else model, optimizer)
+        trained = cast(nn.Module, torch.compile(model)) if config.compile else model
+        wrapped, self._optimizer = fabric.setup(trained, optimizer)
         if tracker is not None:
             tracker.attach()  # no effect on one that is attached
             # Fabric owns the scaler of "16-mixed"; without it the tracker would report gradients times the loss scale.
@@ -166,7 +166,7 @@ class Run:
         warmup = self._config.warmup_epochs * self._per_epoch
         return learning_rate(step, peak=self._config.lr, warmup_steps=warmup, total_steps=self.total)
 
-    def _parts(self, labels: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def _parts(self, labels: Tensor) -> Tensor | list[Tensor]:
         micro = self._config.micro_batch_size
         return labels if micro is None else list(labels.split(micro))
 
