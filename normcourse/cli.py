@@ -9,8 +9,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from pathlib import Path
 
 from normlib._utils.commands import Command
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["main"]
 
@@ -36,18 +40,22 @@ def _command() -> Command:
     record = command.verb(
         "record",
         _record,
-        "run an experiment and write it to results/",
+        "run experiments, one after the other, and write them to results/",
         """examples:
-  normcourse record cifar10-interventions
-  normcourse record cifar10-interventions-cpu --shard 1/2   (and --shard 2/2 in another terminal)
-  normcourse record cifar10-interventions --smoke          (tiny, in a minute, keeps nothing)""",
+  normcourse record cifar10-rates cifar10-interventions
+  normcourse record cifar10-rates cifar10-long --minutes 8 --out gpu   (as many jobs as fit; again for the next ones)
+  normcourse record cifar10-interventions-cpu --shard 1/2              (and --shard 2/2 in another terminal)
+  normcourse record cifar10-interventions --smoke                      (tiny, in a minute, keeps nothing)
+Each job is kept the moment it is finished; the same command goes on from there.""",
     )
-    record.add_argument("name", nargs="?", help="an experiment; without it, all are listed")
+    record.add_argument("names", nargs="*", metavar="NAME", help="experiments; without one, all are listed")
+    record.add_argument("--minutes", type=float, help="stop after so many minutes, and say what is left")
+    record.add_argument("--out", type=Path, metavar="DIR", help="folder to write to instead of results/")
     record.add_argument(
-        "--shard", type=_shard, default=(1, 1), metavar="I/N", help="only every N-th run, from the I-th"
+        "--shard", type=_shard, default=(1, 1), metavar="I/N", help="only every N-th job, from the I-th"
     )
     record.add_argument("--overwrite", action="store_true", help="record again what is recorded already")
-    record.add_argument("--smoke", action="store_true", help="run it tiny and keep nothing")
+    record.add_argument("--smoke", action="store_true", help="run them tiny and keep nothing")
 
     reproduce = command.verb(
         "reproduce",
@@ -89,16 +97,22 @@ def _command() -> Command:
 def _record(options: argparse.Namespace) -> None:
     from normcourse import experiments
 
-    if options.name is None:
+    if not options.names:
         for name, experiment in experiments.EXPERIMENTS.items():
             print(f"{name:28}  {experiment.question}")
     elif options.smoke:
-        for name, table in experiments.smoke(options.name).items():
-            print(f"{name}: {len(table)} rows of {', '.join(table.columns)}")
+        for experiment_name in options.names:
+            for name, table in experiments.smoke(experiment_name).items():
+                print(f"{experiment_name}, {name}: {len(table)} rows of {', '.join(table.columns)}")
     else:
-        print(f"recorded in {experiments.record(options.name, shard=options.shard, overwrite=options.anew)}")
-        if left := experiments.missing(options.name):
-            print(f"{len(left)} runs are left for other shards")
+        left = experiments.record(
+            *options.names,
+            minutes=options.minutes,
+            out=options.out,
+            shard=options.shard,
+            overwrite=options.overwrite,
+        )
+        print(left)
 
 
 def _reproduce(options: argparse.Namespace) -> None:
@@ -130,7 +144,7 @@ def _reproduce_claim(name: str, shard: tuple[int, int]) -> None:
         print(f"{title}: {verdict.word}; " + "; ".join(effect.as_words() for effect in verdict.effects))
 
 
-def _print_comparison(table) -> None:
+def _print_comparison(table: pd.DataFrame) -> None:
     columns = table.groupby(["table", "column"], sort=False)
     summary = columns.agg(runs=("identical", "size"), identical=("identical", "sum"), largest=("difference", "max"))
     print(summary.rename(columns={"largest": "largest relative difference of means"}).to_string())

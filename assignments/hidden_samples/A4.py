@@ -23,7 +23,7 @@ FAULTS = (
     "dead units",
 )
 # What the notebook draws from too
-CHOICES = {"pairs": (64, 96, 128), "sicknesses": tuple(permutations(FAULTS))}
+CHOICES = {"pairs": (64, 96, 128), "failure_modes": tuple(permutations(FAULTS))}
 
 
 def own(env, name):
@@ -103,7 +103,7 @@ def run(letter):
     """A test of the diagnosis of one run."""
 
     def diagnosed(env):
-        assert env["diagnosis"][letter] == own(env, "sicknesses")["ABCDEF".index(letter)]
+        assert env["diagnosis"][letter] == own(env, "failure_modes")["ABCDEF".index(letter)]
 
     diagnosed.__doc__ = f"Your run {letter}."
     return diagnosed

@@ -7,6 +7,7 @@ difference between the two is an error. Nothing here needs torch.
 
 from normcourse.claims.evidence import Effect, Part
 from normcourse.claims.ledger import (
+    VERDICTS,
     Claim,
     Verdict,
     accept,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normcourse.experiments import store
+from normcourse.experiments.store import Job, Store
 from normlib.confidence import binary_metrics
 
 if TYPE_CHECKING:
@@ -120,9 +120,10 @@ def part(where: str, entry: Any) -> Part:
     """A part from its entry in the ledger; ``where`` begins the message of an error."""
     if not isinstance(entry, dict):
         raise ValueError(f"{where} has a part that is no mapping: {entry!r}")
-    if "law" in entry:  # short for one quantity of the record of laws
-        entry = {"record": "laws", "table": "laws", "value": "value", "where": {"quantity": entry["law"]}} | entry
-        del entry["law"]
+    if "quantity" in entry:  # short for one quantity of the theory's verification
+        record = {"record": "theory-verification", "table": "quantities", "value": "value"}
+        entry = record | {"where": {"quantity": entry["quantity"]}} | entry
+        del entry["quantity"]
     given = {("other" if key == "with" else key): value for key, value in entry.items()}
     if unknown := sorted(map(str, given.keys() - KINDS)):
         raise ValueError(f"{where} has a part with unknown keys {unknown}")
@@ -161,32 +162,27 @@ class RecordedTables:
     """
 
     def __init__(self, results: Path):
-        self.results = results
-        self._runs: dict[str, list[dict[str, Any]]] = {}
-        self._read: dict[tuple, pd.DataFrame] = {}
+        self._store = Store(results)
+        self._jobs: dict[str, list[Job]] = {}
+        self._read: dict[tuple, pd.DataFrame | None] = {}
 
-    def jobs(self, record: str, where: dict[str, Any]) -> list[store.Job]:
-        """What tells apart those recorded runs of an experiment that can have such rows."""
-        if record not in self._runs:
-            self._runs[record] = [run.get("job", {}) for run in store.runs(self.results / record)]
-        return [job for job in self._runs[record] if all(job[key] in _listed(where[key]) for key in where.keys() & job)]
+    def jobs(self, record: str, where: dict[str, Any]) -> list[Job]:
+        """The recorded jobs of an experiment that can have such rows, each by what tells it from the others."""
+        if record not in self._jobs:
+            self._jobs[record] = self._store.jobs(record)
+        return [job for job in self._jobs[record] if all(job[key] in _listed(where[key]) for key in where.keys() & job)]
 
     def rows(self, record: str, table: str, columns: set[str], where: dict[str, Any]) -> pd.DataFrame:
-        """Rows of a table of all these runs, with what tells the runs apart; no rows if no run has the table."""
+        """Rows of a table of all jobs that can have such rows; no rows if none has the table."""
         import pandas as pd
 
-        parts = [pd.DataFrame(columns=sorted(columns))]
-        for job in self.jobs(record, where):
-            path = store.folder_of(self.results / record, job) / f"{table}.parquet"
-            if path.is_file():
-                parts.append(self._columns(path, columns - set(job)).assign(**job))
-        return pd.concat(parts[1:] or parts, ignore_index=True)
-
-    def _columns(self, path: Path, columns: set[str]) -> pd.DataFrame:
-        key = path, *sorted(columns)
+        key = record, table, *sorted(columns)
         if key not in self._read:
-            self._read[key] = store.read_table(path, sorted(columns))
-        return self._read[key]
+            self._read[key] = self._store.table(record, table, sorted(columns))
+        found = self._read[key]
+        if found is None or not self.jobs(record, where):
+            return pd.DataFrame(columns=sorted(columns))
+        return found
 
 
 def measure(part: Part, tables: RecordedTables) -> Effect:
@@ -234,7 +230,7 @@ def _outcome(low: float, high: float, expect: dict[str, float]) -> str:
     return FAILS if high <= least or low >= most else OPEN
 
 
-def jobs(part: Part, where: dict[str, Any], tables: RecordedTables) -> list[store.Job]:
+def jobs(part: Part, where: dict[str, Any], tables: RecordedTables) -> list[Job]:
     """The recorded runs whose table has rows that a part asks for."""
     rows = _chosen(part, where, tables)
     return [

@@ -241,11 +241,12 @@ def jobs(claim: Claim, *, results: Path = RESULTS) -> dict[str, list[dict[str, A
         TypeError: ``claim`` is none, or ``results`` no path.
         FileNotFoundError: There is no folder ``results``.
 
-    >>> jobs(ledger()[0])
-    {'laws': [{'measurement': 'gradients'}]}
+    >>> list(jobs(ledger()[0]))
+    ['theory-verification']
     """
     check_type(Claim, claim=claim)
-    tables, found = _tables(results), {}
+    tables = _tables(results)
+    found: dict[str, list[dict[str, Any]]] = {}
     with _named(claim):
         for part in claim.parts:
             for where in (part.where, part.where | (part.minus or {})):

@@ -1,4 +1,4 @@
-"""Small trainings on digits for assignment 4: one is healthy, five are sick, each in its own way."""
+"""Small trainings on digits for assignment 4: one is healthy, five fail, each in its own way."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SETTINGS = {
 
 
 def failure_modes(student_id: str, steps: int = 100) -> dict[str, pd.DataFrame]:
-    """What a tracker saw of six trainings, one healthy and five sick, in an order and with seeds of your own.
+    """What a tracker saw of six trainings, one healthy and five failing, in an order and with seeds of your own.
 
     Args:
         student_id: The id on the class list.
@@ -58,8 +58,8 @@ def failure_modes(student_id: str, steps: int = 100) -> dict[str, pd.DataFrame]:
     check_count("steps", steps)
     numbers = variant(student_id, "A4")
     return {
-        name: _train(_SETTINGS[sickness], numbers.pairs, numbers.seed + k, steps)
-        for k, (name, sickness) in enumerate(zip("ABCDEF", numbers.sicknesses, strict=True))
+        name: _train(_SETTINGS[mode], numbers.pairs, numbers.seed + k, steps)
+        for k, (name, mode) in enumerate(zip("ABCDEF", numbers.failure_modes, strict=True))
     }
 
 
@@ -74,7 +74,7 @@ def _train(setting: _Setting, pairs: int, seed: int, steps: int) -> pd.DataFrame
     for step in range(steps):
         if step == setting.dies_at:
             with torch.no_grad():
-                model[0].bias.sub_(1e3)
+                model.get_parameter("0.bias").sub_(1e3)
         batch = images[torch.randperm(len(images), generator=generator)[:pairs]]
         views = torch.cat([batch, batch]) + 0.15 * torch.randn(2 * pairs, 64, generator=generator)
         z = model(views)

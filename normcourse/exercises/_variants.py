@@ -9,8 +9,8 @@ from typing import Any
 
 from normlib._utils.arguments import check_choice
 
-# What a colleague of assignment 1 did to the gradient, and what is wrong with each sick run of assignment 4.
-SICKNESSES = (
+# What a colleague of assignment 1 did to the gradient, and what is wrong with each failing run of assignment 4.
+FAILURE_MODES = (
     "healthy",
     "no negatives",
     "learning rate too large",
@@ -49,7 +49,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "A4": {
         "pairs": (64, 96, 128),
         "seed": tuple(range(0, 1000, 10)),
-        "sicknesses": tuple(permutations(SICKNESSES)),
+        "failure_modes": tuple(permutations(FAILURE_MODES)),
     },
     "A5": {
         "lr": (0.03, 0.1, 0.3, 1.0),

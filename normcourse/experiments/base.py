@@ -1,54 +1,79 @@
-"""What an experiment is."""
+"""What an experiment is: a question, its settings, the jobs that it consists of, and what one job runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from normcourse.experiments.store import Job, Tables
-from normlib import data
-from normlib.training import TrainConfig
+from normcourse.experiments.store import Job, Store, Tables
+
+if TYPE_CHECKING:
+    from normlib.data import ImageSet
+
+Settings = dict[str, Any]  # plain values, as JSON can hold them
+
+# Settings that say which jobs there are. What one of their entries means for a job belongs to its configuration.
+LISTS = frozenset({"by_seed", "conditions", "depths", "failure_modes", "lrs", "methods", "seeds"})
 
 
-def _one_run(settings: dict[str, Any]) -> list[Job]:
-    return [{}]
+class Work(NamedTuple):
+    """How much an experiment trains: at which recipe's speed, in how many trainings, on how many pairs of views."""
+
+    recipe: str
+    trainings: int
+    pairs: int
 
 
-def _digits_configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
+def digits_images(settings: Settings) -> ImageSet:
+    """All digits: the data of an experiment that names no other."""
+    from normlib import data
+
+    return data.digits()
+
+
+def digits_configuration(settings: Settings, job: Job) -> dict[str, Any]:
     """Training settings left at their defaults; ``lrs`` and ``seeds`` name lists of ``lr`` and ``seed``."""
-    named = {*settings, *(name.removesuffix("s") for name in settings)}
+    from normlib.training import TrainConfig
+
+    named = {*settings, *job, *(name.removesuffix("s") for name in settings)}
     return {name: value for name, value in asdict(TrainConfig()).items() if name not in named}
 
 
-def _digits_work(settings: dict[str, Any]) -> tuple[str, int, int]:
-    lrs = settings["lrs"]
-    runs = settings["seeds"] * (sum(map(len, lrs.values())) if isinstance(lrs, dict) else len(lrs))
-    return "digits", runs, runs * settings["epochs"] * len(data.digits("train"))
+def no_configuration(settings: Settings, job: Job) -> dict[str, Any]:
+    """For an experiment whose settings say everything."""
+    return {}
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One named experiment: what it asks, its settings, and the functions that run it.
+    """One named experiment.
+
+    A job is a unit of work: one training with what is measured of it, wherever there is a training. Jobs know nothing
+    of each other, so an experiment can be recorded in pieces, by several processes, and with a limit of time.
 
     Args:
+        name: The name of its folder under ``results/``.
         question: What it is to show, one sentence.
         settings: Everything that the numbers depend on, as plain values.
         smoke: The settings to change for a tiny run.
-        run: Takes the settings, a job and a run directory for what is not finished; returns tidy tables by name.
-        images: Gives the data for some settings, for their fingerprint.
-        jobs: Takes the settings, returns the runs, each with what tells it from the others.
-        configuration: Takes the settings and a job, returns the training settings that ``settings`` does not name.
-        work: Takes the settings, returns the recipe, the number of runs, and the pairs that they train on in all; None
-            for an experiment that trains no recipe.
+        jobs: Takes the settings and the store, in which a finished search can be read; returns the jobs, each by what
+            tells it from the others: column name and value.
+        run: Takes the settings, a job and a folder for what is not finished; returns tables by name.
+        images: Takes the settings, returns the data, for their fingerprint.
+        configuration: Takes the settings and a job, returns what the job depends on and ``settings`` does not say.
+        work: Takes the settings, returns how much is trained; None for an experiment that trains no recipe.
+        resumes: Whether a job that is stopped goes on from checkpoints in its folder.
     """
 
+    name: str
     question: str
-    settings: dict[str, Any]
-    smoke: dict[str, Any]
-    run: Callable[[dict[str, Any], Job, Path], Tables]
-    images: Callable[[dict[str, Any]], data.ImageSet]
-    jobs: Callable[[dict[str, Any]], list[Job]] = _one_run
-    configuration: Callable[[dict[str, Any], Job], dict[str, Any]] = _digits_configuration
-    work: Callable[[dict[str, Any]], tuple[str, int, int]] | None = _digits_work
+    settings: Settings
+    smoke: Settings
+    jobs: Callable[[Settings, Store], list[Job]]
+    run: Callable[[Settings, Job, Path], Tables]
+    images: Callable[[Settings], ImageSet] = digits_images
+    configuration: Callable[[Settings, Job], dict[str, Any]] = digits_configuration
+    work: Callable[[Settings], Work] | None = None
+    resumes: bool = False

@@ -1,4 +1,4 @@
-"""The runs on CIFAR-10 that are recorded: their settings in two editions, for a GPU and for a CPU, and their tables."""
+"""The trainings on CIFAR-10: their settings in two editions, for a GPU and for a CPU, and what is kept of each."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from normcourse.experiments import digits_methods, store
-from normcourse.experiments.store import Job, Tables
-from normcourse.paths import RESULTS
+from normcourse.experiments import digits_methods
+from normcourse.experiments.base import Experiment, Settings, Work
+from normcourse.experiments.store import Job, Store, Tables
 from normlib import data
 from normlib.evaluation import sample_table
 from normlib.training import DivergenceError, History, architecture, recipes, run_dir
@@ -51,24 +51,24 @@ TAIL_ORDERS = [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 2, 9, 4, 1, 6, 3, 8, 5, 0], [
 CORRUPTIONS = {"kinds": ["gaussian_noise", "blur", "contrast", "occlusion"], "severities": [1, 3, 5], "images": 1000}
 
 
-def jobs(settings: dict[str, Any]) -> list[Job]:
+def jobs(settings: Settings, store: Store) -> list[Job]:
     """Every condition at its learning rates, with every seed."""
     return [
         {"condition": condition, "lr": lr, "seed": seed}
         for condition in settings["conditions"]
-        for lr in _rates(settings, condition)
+        for lr in _rates(settings, condition, store)
         for seed in range(settings["seeds"])
     ]
 
 
-def recipe_of(settings: dict[str, Any], job: Job) -> Recipe:
+def recipe_of(settings: Settings, job: Job) -> Recipe:
     """The recipe of one run."""
     by_seed = settings["by_seed"][job["seed"]] if "by_seed" in settings else {}
     changes = settings["change"] | settings["conditions"][job["condition"]] | by_seed
     return recipes.get(settings["recipe"]).replace(**(changes | {"lr": job["lr"], "seed": job["seed"]}))
 
 
-def run_job(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
+def run(settings: Settings, job: Job, folder: Path) -> Tables:
     """Train one run in a run directory, going on where it was stopped; then score its images.
 
     A run whose loss becomes NaN is a result: it ends there, ``diverged`` in ``epochs``, and has no norms and samples.
@@ -96,7 +96,7 @@ def _tables(history: History, every: int, *, diverged: bool) -> Tables:
     return {"steps": steps[steps["step"] % every == 0], "epochs": epochs}
 
 
-def configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
+def configuration(settings: Settings, job: Job) -> dict[str, Any]:
     """The whole recipe of one run, for its provenance, and what its network is made of."""
     recipe = recipe_of(settings, job)
     return asdict(recipe) | {"architecture": _architecture(*(getattr(recipe, name) for name in _PARTS))}
@@ -110,15 +110,15 @@ def _architecture(*parts: Any) -> dict[str, str]:
     return architecture(Recipe(**dict(zip(_PARTS, parts, strict=True))).build_model())
 
 
-def work(settings: dict[str, Any]) -> tuple[str, int, int]:
-    """The recipe, the number of runs, and the pairs that they train on in all; no data are read for it."""
+def work(settings: Settings) -> Work:
+    """How much is trained; no data are read for it."""
     sizes = [
         _training_images(settings["change"] | condition | by_seed)
         for name, condition in settings["conditions"].items()
         for by_seed in settings.get("by_seed", [{}] * settings["seeds"])
         for _ in _listed_rates(settings, name) or [None]
     ]
-    return settings["recipe"], len(sizes), sum(sizes) * settings["change"]["epochs"]
+    return Work(settings["recipe"], len(sizes), sum(sizes) * settings["change"]["epochs"])
 
 
 def _training_images(change: dict[str, Any]) -> int:
@@ -127,12 +127,12 @@ def _training_images(change: dict[str, Any]) -> int:
     return 50_000 - 5_000 * len(change.get("held_out", ()))
 
 
-def images(settings: dict[str, Any]) -> ImageSet:
+def images(settings: Settings) -> ImageSet:
     """The data that all runs choose their images from."""
     return recipes.load_once(settings["change"]["data"], "train")
 
 
-def _rates(settings: dict[str, Any], condition: str) -> list[float]:
+def _rates(settings: Settings, condition: str, store: Store) -> list[float]:
     """The learning rates of a condition: those that are named, or the best in a recorded experiment.
 
     A condition that was not searched there takes a part of another one's rate, or else the rate of the default.
@@ -140,17 +140,17 @@ def _rates(settings: dict[str, Any], condition: str) -> list[float]:
     if listed := _listed_rates(settings, condition):
         return listed
     if condition in METHODS:
-        return [best_rate(settings["rates"], condition)]
+        return [best_rate(store, settings["rates"], condition)]
     searched, part = SLOWER.get(condition, (condition if condition in CONDITIONS else "default", 1))
-    return [part * best_rate(settings["rates"], searched)]
+    return [part * best_rate(store, settings["rates"], searched)]
 
 
-def _listed_rates(settings: dict[str, Any], condition: str) -> list[float]:
+def _listed_rates(settings: Settings, condition: str) -> list[float]:
     listed = settings.get("lrs", [])
     return listed[condition] if isinstance(listed, dict) else listed
 
 
-def best_rate(name: str, condition: str) -> float:
+def best_rate(store: Store, name: str, condition: str) -> float:
     """The learning rate with the lowest loss over the last epoch of a recorded search, or the highest kNN accuracy.
 
     Accuracy decides where the search says so, since a collapse has the lowest loss where there are no negatives.
@@ -162,15 +162,10 @@ def best_rate(name: str, condition: str) -> float:
         FileNotFoundError: The search has not been recorded, or only in part.
         ValueError: All its runs diverged.
     """
-    settings = (experiments("gpu") | experiments("cpu"))[name][1]
-    wanted = [job for job in jobs(settings) if job["condition"] == condition]
-    found = [job for job in wanted if store.folder_of(RESULTS / name, job).is_dir()]
-    if len(found) < len(wanted):
-        raise FileNotFoundError(
-            f"learning rates come from {name}, where {len(found)} of {len(wanted)} runs of {condition!r} are recorded; "
-            f"finish it with: python -m normcourse record {name}"
-        )
-    epochs = store.join(RESULTS / name, wanted)["epochs"]
+    search = next(experiment for experiment in EXPERIMENTS if experiment.name == name)
+    settings = search.settings
+    wanted = [job for job in search.jobs(settings, store) if job["condition"] == condition]
+    epochs = store.complete(name, wanted).tables(name, wanted)["epochs"]
     last = epochs[(epochs["epoch"] == settings["change"]["epochs"]) & ~epochs["diverged"]]
     if last.empty:
         raise ValueError(f"all runs of {condition!r} in {name} diverged; search lower learning rates")
@@ -182,7 +177,7 @@ def best_rate(name: str, condition: str) -> float:
     return best
 
 
-def samples(settings: dict[str, Any], recipe: Recipe, model: SimCLR, bank: ImageSet, with_bank: bool) -> pd.DataFrame:
+def samples(settings: Settings, recipe: Recipe, model: SimCLR, bank: ImageSet, with_bank: bool) -> pd.DataFrame:
     """The per-sample table of a network: test images, where wanted corrupted ones too, and the bank's own."""
     sets, test = recipe.test_sets(), recipe.test_images()
     if settings["samples"] == "all":
@@ -197,8 +192,8 @@ def _spread(total: int, wanted: int) -> torch.Tensor:
     return torch.arange(0, total, max(1, total // wanted))[:wanted]
 
 
-def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Question, settings and smoke settings of each experiment, by name.
+def experiments(edition: str) -> list[Experiment]:
+    """The experiments of one edition.
 
     Args:
         edition: ``"gpu"``, ResNet-18 with the paper's recipe; or ``"cpu"``, a narrow network, names ending in ``-cpu``.
@@ -222,60 +217,90 @@ def experiments(edition: str) -> dict[str, tuple[str, dict[str, Any], dict[str, 
         "corrupt": {"kinds": ["blur"], "severities": [3], "images": 50},
     }
 
-    def entry(question, seeds, epochs, warmup, smoke=None, **settings):
+    def entry(
+        name: str,
+        question: str,
+        seeds: int,
+        epochs: int,
+        warmup: float,
+        smoke: Settings | None = None,
+        **settings: Any,
+    ) -> Experiment:
         change = {"data": "cifar10-jpeg", "epochs": epochs, "warmup_epochs": warmup}
         small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1}, "lrs": [0.1]} | (smoke or {})
-        return question, base | {"change": change, "seeds": seeds} | settings, tiny | small
+        return Experiment(
+            name=name,
+            question=question,
+            settings=base | {"change": change, "seeds": seeds} | settings,
+            smoke=tiny | small,
+            jobs=jobs,
+            run=run,
+            images=images,
+            configuration=configuration,
+            work=work,
+            resumes=True,
+        )
 
     short, warmup = (4, 1) if on_gpu else (2, 0.5)
     # In the CPU edition GradScale diverged at the rate of the search, so the large network takes half of it at once.
     few = {"default": {}, "cut 3": CONDITIONS["cut 3"], "GradScale 1 slow": CONDITIONS["GradScale 1"]}
     many = CONDITIONS | {name: CONDITIONS[of] for name, (of, _) in SLOWER.items()}
     rates = f"cifar10-rates{suffix}"
-    named = {
-        rates: entry(
+    listed = [
+        entry(
+            rates,
             "Which learning rate suits SimCLR on CIFAR-10 by default, after a cut by 3, and with GradScale?",
             1, short, warmup, conditions=CONDITIONS, knn=False, lrs=RATES[edition],
             smoke={"lrs": [0.05, 0.1]},
         ),
-        f"cifar10-interventions{suffix}": entry(
+        entry(
+            f"cifar10-interventions{suffix}",
             "At its own best learning rate, does SimCLR on CIFAR-10 gain from cut-initialization or GradScale?",
             3, epochs, 1, conditions=few if on_gpu else many, rates=rates, samples="all",
             smoke={"conditions": {"cut 3": CONDITIONS["cut 3"]}},
         ),
-        f"cifar10-held-out{suffix}": entry(
+        entry(
+            f"cifar10-held-out{suffix}",
             "Are embeddings of two classes that SimCLR never saw shorter than those of the other eight?",
             3, epochs, 1, conditions={"default": {}}, rates=rates, samples="test",
             by_seed=[{"held_out": pair} for pair in HELD_OUT],
         ),
-        f"cifar10-long-tailed{suffix}": entry(
+        entry(
+            f"cifar10-long-tailed{suffix}",
             "Are rare classes shorter than common ones, with the classes' order permuted, against a balanced control?",
             3, epochs, 1, rates=rates, samples="test",
             conditions={"default": TAIL, "balanced": {"largest": 1474}},
             by_seed=[{"tail_order": order} for order in TAIL_ORDERS],
             smoke={"conditions": {"default": {"largest": 100, "tail_ratio": 1.2}, "balanced": {"largest": 50}}},
         ),
-    }  # fmt: skip
+    ]  # fmt: skip
     if on_gpu:
-        named["cifar10-weight-decay"] = entry(
+        listed.append(entry(
+            "cifar10-weight-decay",
             "What does weight decay do to the norms and to the features of SimCLR on CIFAR-10?",
             1, epochs, 1, rates=rates,
             conditions={"default": {}} | {f"decay {decay:g}": {"weight_decay": decay} for decay in (0.0, 1e-4, 5e-4)},
-        )  # fmt: skip
+        ))  # fmt: skip
         two = ("vicreg, GradScale", "byol, cut")
         small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1, "held_out": [0, 5]}}
         small |= {"conditions": {name: METHODS[name] for name in two}, "lrs": {name: [0.002] for name in two}}
-        named["cifar10-methods-rates"] = entry(
+        listed.append(entry(
+            "cifar10-methods-rates",
             "Which learning rate suits each method beside SimCLR on CIFAR-10, by default, after a cut, with GradScale?",
             1, 8, 1, conditions=METHODS, lrs=METHOD_RATES, choose_by="knn", smoke=small,
-        )  # fmt: skip
-        named["cifar10-methods"] = entry(
+        ))  # fmt: skip
+        listed.append(entry(
+            "cifar10-methods",
             "Beyond SimCLR, on CIFAR-10: do norms grow and mean something, and does cut or GradScale help?",
             3, epochs, 1, conditions=METHODS, rates="cifar10-methods-rates", samples="test",
             by_seed=[{"held_out": pair} for pair in HELD_OUT], smoke=small,
-        )  # fmt: skip
-        named["cifar10-long"] = entry(
+        ))  # fmt: skip
+        listed.append(entry(
+            "cifar10-long",
             "How do norms, loss and features of SimCLR on CIFAR-10 move over a hundred epochs at the paper's rate?",
             1, 100, 5, conditions={"default": {}}, lrs=[recipes.get(recipe).train.lr], samples="all",
-        )  # fmt: skip
-    return named
+        ))  # fmt: skip
+    return listed
+
+
+EXPERIMENTS = experiments("gpu") + experiments("cpu")

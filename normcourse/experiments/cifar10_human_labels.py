@@ -1,26 +1,23 @@
-"""Runs on CIFAR-10 that train nothing: networks left untrained, and what people saw in the images."""
+"""What people saw in the images of CIFAR-10, against norms and the scores beside them: aggregates over images alone."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normcourse.experiments import cifar10, store
-from normcourse.experiments.store import Job, Tables
+from normcourse.experiments import cifar10
+from normcourse.experiments.base import Experiment, Settings, Work, no_configuration
+from normcourse.experiments.store import Job, Store, Tables
 from normcourse.paths import RESULTS
 from normlib import confidence, data
-from normlib._utils.devices import best_kind
 from normlib.data import HumanVotes
 from normlib.evaluation import sample_table
 from normlib.training import recipes
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from normlib.training.recipes import Recipe
 
 NORMS = ("norm_backbone", "norm_projector")
 SOURCES = {  # whose labels: which images they are about, and what is compared with the scores
@@ -29,31 +26,12 @@ SOURCES = {  # whose labels: which images they are about, and what is compared w
 }
 
 
-def untrained_jobs(settings: dict[str, Any]) -> list[Job]:
-    """Every seed, named as the trained runs are, with a learning rate of 0."""
-    return [{"condition": "untrained", "lr": 0.0, "seed": seed} for seed in range(settings["seeds"])]
+def jobs(settings: Settings, store: Store) -> list[Job]:
+    """Only one: nothing is trained, and all tables are read at once."""
+    return [{}]
 
 
-def run_untrained(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
-    """The per-sample table of an untrained network, of all images that a trained one is judged by."""
-    recipe = untrained_recipe(settings, job)
-    device = "cpu" if settings.get("accelerator", "cpu") == "cpu" else best_kind()
-    model = recipe.build_model().eval().to(device)
-    return {"samples": cifar10.samples(settings, recipe, model, recipe.images(), with_bank=True)}
-
-
-def untrained_recipe(settings: dict[str, Any], job: Job) -> Recipe:
-    """The recipe whose network is left untrained."""
-    return recipes.get(settings["recipe"]).replace(**(settings["change"] | {"seed": job["seed"]}))
-
-
-def untrained_configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
-    """The data and the network; what concerns training has no part in it."""
-    about = asdict(untrained_recipe(settings, job))
-    return {name: value for name, value in about.items() if name in ("data", "network", "projector")}
-
-
-def run_human_labels(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
+def run(settings: Settings, job: Job, folder: Path) -> Tables:
     """Norms, and the scores beside them, against what people saw in the images: aggregates over images alone.
 
     Runs whose table lacks the images that some labels are about have no rows for these labels.
@@ -68,15 +46,14 @@ def recorded_samples(names: dict[str, str]) -> pd.DataFrame:
     """Per-sample tables of the runs of one condition of each of some experiments, one below the other."""
     import pandas as pd
 
-    tables = []
+    store, tables = Store(RESULTS), []
     for name, condition in names.items():
-        about = store.runs(RESULTS / name)
-        jobs = [run["job"] for run in about if run["job"]["condition"] == condition]
+        jobs = [job for job in store.jobs(name) if job["condition"] == condition]
         if not jobs:
             raise FileNotFoundError(
                 f"{name} has no recorded runs of {condition!r}; record it with: python -m normcourse record {name}"
             )
-        tables.append(store.join(RESULTS / name, jobs)["samples"])
+        tables.append(store.table(name, "samples", jobs=jobs))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -107,7 +84,7 @@ def compare_with_people(samples: pd.DataFrame, votes: dict[str, HumanVotes], *, 
     return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
 
 
-def _made_up_samples(settings: dict[str, Any]) -> pd.DataFrame:
+def _made_up_samples(settings: Settings) -> pd.DataFrame:
     """Digits in place of photographs, for a run that only proves the code."""
     model = recipes.get("digits").build_model()
     table = sample_table(model, data.digits("train"), {"test": data.digits("test")}, k=20, with_bank=True)
@@ -120,3 +97,26 @@ def _made_up_votes() -> dict[str, HumanVotes]:
     shares = np.full((len(labels), 10), 0.01)
     shares[np.arange(len(labels)), labels] = 0.91
     return {source: HumanVotes(source, random.multinomial(50, shares)) for source in SOURCES}
+
+
+def experiment(suffix: str, recipe: str) -> Experiment:
+    """The experiment of one edition of :mod:`normcourse.experiments.cifar10`."""
+    return Experiment(
+        name=f"cifar10-human-labels{suffix}",
+        question="Are images that people disagree about shorter, and do other scores tell them better?",
+        settings={
+            "samples": {f"cifar10-interventions{suffix}": "default", f"cifar10-untrained{suffix}": "untrained"},
+            "bins": 10,
+            "resamples": 1000,
+            "change": {"data": "cifar10-jpeg"},
+        },
+        smoke={"samples": {}, "resamples": 100, "change": {"data": "digits"}},
+        jobs=jobs,
+        run=run,
+        images=cifar10.images,
+        configuration=no_configuration,
+        work=lambda settings: Work(recipe, 1, 0),
+    )
+
+
+EXPERIMENTS = [experiment("", "paper"), experiment("-cpu", "cpu")]

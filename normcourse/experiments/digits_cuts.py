@@ -1,18 +1,17 @@
-"""The runs behind *Cut and scale*: small networks on digits, cut or with a larger step size."""
+"""The experiment behind *Cut and scale*: small networks on digits, cut or with a larger step size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from normcourse.experiments.digits import run_each
-from normcourse.experiments.store import Job, Tables
+from normcourse.experiments.base import Experiment, Settings, no_configuration
+from normcourse.experiments.store import Job, Store, Tables
 from normlib import augment, data, losses
 from normlib._utils.rng import seeded
 from normlib.interventions import cut_initialization
@@ -23,16 +22,11 @@ if TYPE_CHECKING:
 PIXELS = 64  # of a digit; all layers are as wide
 
 
-def run_cuts(settings: dict[str, Any], folder: Path) -> Tables:
-    """The first steps of SimCLR on digits for networks of several depths, with and without biases and BatchNorm.
-
-    Each network is trained with its weights divided by every ``cut``, and uncut at ``cut**2`` times the step size. All
-    runs of a seed see the same batches, and those of one depth start from the same weights.
-    """
+def jobs(settings: Settings, store: Store) -> list[Job]:
+    """Networks of several depths, with and without biases and BatchNorm, with every seed."""
     names = ("depth", "biases", "batch_norm", "seed")
     values = (settings["depths"], (False, True), (False, True), range(settings["seeds"]))
-    jobs = [dict(zip(names, value, strict=True)) for value in product(*values)]
-    return run_each(jobs, partial(_run_network, settings), folder)
+    return [dict(zip(names, value, strict=True)) for value in product(*values)]
 
 
 def perceptron(depth: int, *, biases: bool, batch_norm: bool, seed: int) -> nn.Sequential:
@@ -55,7 +49,11 @@ def perceptron(depth: int, *, biases: bool, batch_norm: bool, seed: int) -> nn.S
     return model
 
 
-def _run_network(settings: dict[str, Any], job: Job) -> Tables:
+def run(settings: Settings, job: Job, folder: Path) -> Tables:
+    """The first steps of SimCLR with one network, cut by every ``cut``, and uncut at ``cut**2`` times the step size.
+
+    All of them see the same batches, and those of one depth and seed start from the same weights.
+    """
     import pandas as pd
 
     batches, found = list(_batches(settings, job["seed"])), []
@@ -65,13 +63,13 @@ def _run_network(settings: dict[str, Any], job: Job) -> Tables:
     return {"steps": pd.concat(found, ignore_index=True)}
 
 
-def _conditions(settings: dict[str, Any]) -> list[tuple[float, float]]:
+def _conditions(settings: Settings) -> list[tuple[float, float]]:
     """Cuts with their step sizes: each cut at the common one, and no cut at that times its square."""
     lr, cuts = settings["lr"], settings["cuts"]
     return sorted({(cut, lr) for cut in cuts} | {(1.0, lr * cut**2) for cut in cuts})
 
 
-def _batches(settings: dict[str, Any], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(settings: Settings, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Two views of as many batches as there are steps, and of one more: the state after the last step is measured."""
     images, generator = data.digits("train").images, torch.Generator().manual_seed(seed)
     for _ in range(settings["steps"] + 1):
@@ -99,3 +97,24 @@ def _shape(z: Tensor) -> dict[str, float]:
     n, u = len(z), losses.unit(z)
     spread = (n**2 - u.sum(dim=0).square().sum()) / (n * (n - 1))
     return {"norm": z.norm(dim=1).mean().item(), "spread": spread.item()}
+
+
+EXPERIMENTS = [
+    Experiment(
+        name="digits-cuts",
+        question="What does a cut do to the norms and to the first 100 steps, by depth, biases and BatchNorm?",
+        settings={
+            "depths": [2, 3, 4, 6],
+            "cuts": [0.5, 1.0, 2.0, 3.0, 4.0],
+            "lr": 0.02,
+            "seeds": 8,
+            "steps": 100,
+            "record_every": 4,
+            "batch_size": 128,
+        },
+        smoke={"depths": [2, 3], "seeds": 2, "steps": 4, "batch_size": 16},
+        jobs=jobs,
+        run=run,
+        configuration=no_configuration,
+    )
+]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from normcourse.experiments.digits import run_each
-from normcourse.experiments.store import Job, Tables
+from normcourse.experiments.base import Experiment, Settings, Work
+from normcourse.experiments.store import Job, Store, Tables
 from normlib import augment, data
 from normlib.evaluation import detect_collapse
 from normlib.interventions import cut_initialization
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from normlib.models import SimCLR
 
 HEALTHY = {"loss": "nt-xent", "lr": 0.05, "weight_decay": 1e-6, "weights_times": 1, "hidden_bias": 0}
-ILLS = {  # what each changes of a healthy run
+FAILURE_MODES = {  # what each changes of the healthy run
     "healthy": {},
     "no negatives": {"loss": "cosine"},
     "dead projector": {"hidden_bias": -5},
@@ -40,44 +40,46 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def jobs(settings: dict[str, Any]) -> list[Job]:
-    """Every ill with every seed."""
-    return [{"run": name, "seed": seed} for name in settings["ills"] for seed in range(settings["seeds"])]
+def jobs(settings: Settings, store: Store) -> list[Job]:
+    """Every failure mode, and the healthy run, with every seed."""
+    return [{"run": name, "seed": seed} for name in settings["failure_modes"] for seed in range(settings["seeds"])]
 
 
-def work(settings: dict[str, Any]) -> tuple[str, int, int]:
-    """The recipe, the number of runs, and the pairs of views that they train on in all."""
-    runs = len(jobs(settings))
-    return "digits", runs, runs * settings["steps"] * settings["batch_size"]
+def work(settings: Settings) -> Work:
+    """How much is trained."""
+    trainings = len(settings["failure_modes"]) * settings["seeds"]
+    return Work("digits", trainings, trainings * settings["steps"] * settings["batch_size"])
 
 
-def run(settings: dict[str, Any], folder: Path) -> Tables:
-    """Each ill on digits: statistics of norms and of their gradients by step and layer, and what the cause is."""
-    return run_each(jobs(settings), partial(_run, settings), folder)
+def configuration(settings: Settings, job: Job) -> dict[str, Any]:
+    """What all trainings share, and what this one changes of the healthy run."""
+    changes = settings["failure_modes"][job["run"]]
+    return {"optimizer": "sgd", "momentum": 0.9, "temperature": 0.5, "changes": changes}
 
 
-def _run(settings: dict[str, Any], job: Job) -> Tables:
-    ill = settings["healthy"] | settings["ills"][job["run"]]
-    model = network(settings["width"], job["seed"], ill)
-    steps, tracker = train(model, ill, settings, job["seed"])
+def run(settings: Settings, job: Job, folder: Path) -> Tables:
+    """One training: statistics of norms and of their gradients by step and layer, and what the cause is."""
+    mode = settings["healthy"] | settings["failure_modes"][job["run"]]
+    model = network(settings["width"], job["seed"], mode)
+    steps, tracker = train(model, mode, settings, job["seed"])
     norms = tracker.to_frame()
     wanted = norms["statistic"].isin(STATISTICS) & (norms["class"] == -1)
     return {"steps": steps, "norms": norms[wanted].drop(columns="class")}
 
 
-def network(width: int, seed: int, ill: dict[str, Any]) -> SimCLR:
+def network(width: int, seed: int, mode: dict[str, Any]) -> SimCLR:
     """The network of the digits, its weights multiplied, and the biases of the projector's hidden layer shifted."""
-    model = cut_initialization(digits_simclr(width=width, seed=seed), 1 / ill["weights_times"])
+    model = cut_initialization(digits_simclr(width=width, seed=seed), 1 / mode["weights_times"])
     with torch.no_grad():
-        model.projector[0].bias += ill["hidden_bias"]
+        model.projector[0].bias += mode["hidden_bias"]
     return model
 
 
-def train(model: SimCLR, ill: dict[str, Any], settings: dict[str, Any], seed: int):
+def train(model: SimCLR, mode: dict[str, Any], settings: Settings, seed: int):
     """A plain loop without warm-up: loss, spread, rank and dead units of every few steps, and the tracker."""
     import pandas as pd
 
-    optimizer = torch.optim.SGD(model.parameters(), ill["lr"], momentum=0.9, weight_decay=ill["weight_decay"])
+    optimizer = torch.optim.SGD(model.parameters(), mode["lr"], momentum=0.9, weight_decay=mode["weight_decay"])
     batches = Batches(
         data.digits("train"), augment.TwoViews.digits(), batch_size=settings["batch_size"], seed=seed,
         device=torch.device("cpu"),
@@ -90,7 +92,7 @@ def train(model: SimCLR, ill: dict[str, Any], settings: dict[str, Any], seed: in
         for step in range(settings["steps"]):
             (first, second), _ = batches.draw(step)
             z = model(torch.cat([first, second]))
-            loss = LOSSES[ill["loss"]](*z.chunk(2))
+            loss = LOSSES[mode["loss"]](*z.chunk(2))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -103,3 +105,25 @@ def train(model: SimCLR, ill: dict[str, Any], settings: dict[str, Any], seed: in
                     {"step": step, "loss": loss.item(), "spread": found.spread, "rank": found.rank, "dead": dead}
                 )
     return pd.DataFrame(rows), tracker
+
+
+EXPERIMENTS = [
+    Experiment(
+        name="digits-failure-modes",
+        question="What do norms and their gradients look like while a training goes wrong?",
+        settings={
+            "healthy": HEALTHY,
+            "failure_modes": FAILURE_MODES,
+            "seeds": 5,
+            "steps": 300,
+            "track_every": 5,
+            "batch_size": 128,
+            "width": 16,
+        },
+        smoke={"seeds": 2, "steps": 10, "width": 4},
+        jobs=jobs,
+        run=run,
+        configuration=configuration,
+        work=work,
+    )
+]

@@ -1,9 +1,13 @@
-"""Methods beside SimCLR on digits: each condition at its own best learning rate, over several seeds."""
+"""Methods beside SimCLR on digits: each condition at its own best learning rate, over several seeds.
+
+Two experiments: a search of the learning rates, on seeds and images that no result comes from, and the trainings at the
+best of them.
+"""
 
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from normcourse.experiments import store
-from normcourse.experiments.store import Job, Tables
+from normcourse.experiments.base import Experiment, Settings, Work
+from normcourse.experiments.store import Job, Store, Tables
 from normlib import data, evaluation
 from normlib.training import fit, recipes
 
@@ -55,41 +59,48 @@ RATES = {
 FIRST_SEARCH_SEED = 100  # rates are chosen with seeds, and images, that no result comes from
 
 
-def run(settings: dict[str, Any], folder: Path) -> Tables:
-    """Search the learning rate of each method and condition, then train at the best; stopped, it goes on from there.
-
-    Table ``search`` has a row for each run of the search, ``runs`` one for each run at the best rate, and ``epochs``
-    their norms and loss; at epoch 0 these two are of the first step. Only ``norm`` is measured in training mode: of
-    what the loss turns, ``p`` where there is a predictor, else ``z``.
-    """
-    from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
-
-    searched = search_jobs(settings)
-    with tqdm(total=len(searched) + len(pairs(settings)) * settings["seeds"], unit="run") as bar:
-        search = _run_each(searched, partial(search_run, settings), folder, bar)["search"]
-        chosen = best_rates(search)
-        jobs = [
-            {"method": method, "condition": condition, "lr": chosen[method, condition], "seed": seed}
-            for method, condition in chosen
-            for seed in range(settings["seeds"])
-        ]
-        return {"search": search} | _run_each(jobs, partial(final_run, settings), folder, bar)
-
-
-def pairs(settings: dict[str, Any]) -> list[tuple[str, str]]:
-    """Each method with each condition."""
-    return [(method, condition) for method in settings["methods"] for condition in settings["conditions"]]
-
-
-def search_jobs(settings: dict[str, Any]) -> list[Job]:
-    """The runs of the search."""
-    seeds = range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + settings["search_seeds"])
+def search_jobs(settings: Settings, store: Store) -> list[Job]:
+    """Every method and condition at each of its learning rates, with the seeds of the search."""
+    seeds = range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + settings["seeds"])
     return [
         {"method": method, "condition": condition, "lr": lr, "seed": seed}
         for method, condition in pairs(settings)
         for lr in settings["lrs"][method][condition]
         for seed in seeds
     ]
+
+
+def jobs(settings: Settings, store: Store) -> list[Job]:
+    """Every method and condition at its best learning rate, with every seed.
+
+    A smoke run names one rate for each in ``lrs``; else they come from the search, complete in the store.
+    """
+    rates = listed_rates(settings) if "lrs" in settings else found_rates(settings, store)
+    return [
+        {"method": method, "condition": condition, "lr": lr, "seed": seed}
+        for (method, condition), lr in rates.items()
+        for seed in range(settings["seeds"])
+    ]
+
+
+def listed_rates(settings: Settings) -> dict[tuple[str, str], float]:
+    """The first of the rates that are named for each method and condition."""
+    return {(method, condition): settings["lrs"][method][condition][0] for method, condition in pairs(settings)}
+
+
+def found_rates(settings: Settings, store: Store) -> dict[tuple[str, str], float]:
+    """The best rates of the recorded search.
+
+    Raises:
+        FileNotFoundError: The search is not complete; the message says how to finish it.
+    """
+    wanted = search_jobs(SEARCH.settings, store)
+    return best_rates(store.complete(SEARCH.name, wanted).tables(SEARCH.name, wanted)["search"])
+
+
+def pairs(settings: Settings) -> list[tuple[str, str]]:
+    """Each method with each condition."""
+    return [(method, condition) for method in settings["methods"] for condition in settings["conditions"]]
 
 
 def best_rates(search: pd.DataFrame) -> dict[tuple[str, str], float]:
@@ -105,7 +116,7 @@ def best_rates(search: pd.DataFrame) -> dict[tuple[str, str], float]:
     return {(row.method, row.condition): float(row.lr) for row in best.itertuples()}
 
 
-def recipe_of(settings: dict[str, Any], job: Job) -> Recipe:
+def recipe_of(settings: Settings, job: Job) -> Recipe:
     """The recipe of one run; its seed also says which two classes it never sees."""
     held_out = [job["seed"] % 5, job["seed"] % 5 + 5]
     condition = changed_by(job["condition"], job["method"], settings["conditions"], settings["cuts"])
@@ -122,7 +133,7 @@ def changed_by(
     return change | {"cut": cuts.get(method, change["cut"])} if "cut" in change else change
 
 
-def search_run(settings: dict[str, Any], job: Job) -> Tables:
+def run_search(settings: Settings, job: Job, folder: Path) -> Tables:
     """Accuracy of one run on training images, of which every other one carries labels to choose from."""
     import pandas as pd
 
@@ -136,8 +147,12 @@ def search_run(settings: dict[str, Any], job: Job) -> Tables:
     return {"search": pd.DataFrame([{"score": score, "ended": ended}])}
 
 
-def final_run(settings: dict[str, Any], job: Job) -> Tables:
-    """One run at its rate: what its norms and features say of test images, before training and after."""
+def run(settings: Settings, job: Job, folder: Path) -> Tables:
+    """One training at its rate: what norms and features say of test images, before and after.
+
+    Table ``runs`` has its row, ``epochs`` its norms and loss; at epoch 0 these two are of the first step. Only ``norm``
+    is measured in training mode: of what the loss turns, ``p`` where there is a predictor, else ``z``.
+    """
     import pandas as pd
 
     recipe = recipe_of(settings, job)
@@ -149,7 +164,7 @@ def final_run(settings: dict[str, Any], job: Job) -> Tables:
     return {"runs": pd.DataFrame([row]), "epochs": curve}
 
 
-def train(settings: dict[str, Any], recipe: Recipe, images: ImageSet) -> tuple[nn.Module, pd.DataFrame, str]:
+def train(settings: Settings, recipe: Recipe, images: ImageSet) -> tuple[nn.Module, pd.DataFrame, str]:
     """The trained network, its norms by epoch, and how the run ended early: ``""`` if it did not.
 
     A run whose loss becomes NaN, or whose embeddings are collapsed at half time or later, ends there, with a warning.
@@ -205,18 +220,24 @@ def outputs(model: nn.Module, images: ImageSet) -> dict[str, Tensor]:
     return found
 
 
-def work(settings: dict[str, Any]) -> tuple[str, int, int]:
-    """The recipe, the number of runs, and the pairs that they train on in all, about."""
-    runs = len(search_jobs(settings)) + len(pairs(settings)) * settings["seeds"]
-    return "digits", runs, runs * settings["change"]["epochs"] * len(data.digits("train")) * 4 // 5
+def work(settings: Settings) -> Work:
+    """How much is trained, about."""
+    return _work(settings, len(pairs(settings)) * settings["seeds"])
 
 
-def configuration(settings: dict[str, Any], job: Job) -> dict[str, Any]:
-    """The recipe of one run by default, for the provenance; rates and seeds stand in the tables."""
-    from dataclasses import asdict
+def search_work(settings: Settings) -> Work:
+    """How much is trained in the search, about."""
+    rates = sum(len(settings["lrs"][method][condition]) for method, condition in pairs(settings))
+    return _work(settings, rates * settings["seeds"])
 
-    method = next(iter(settings["methods"]))
-    return asdict(recipe_of(settings, {"method": method, "condition": "default", "lr": 0.1, "seed": 0}))
+
+def _work(settings: Settings, trainings: int) -> Work:
+    return Work("digits", trainings, trainings * settings["change"]["epochs"] * len(data.digits("train")) * 4 // 5)
+
+
+def configuration(settings: Settings, job: Job) -> dict[str, Any]:
+    """The whole recipe of one training."""
+    return asdict(recipe_of(settings, job))
 
 
 def _judged(model: nn.Module, recipe: Recipe, images: ImageSet, draws: int) -> dict[str, float]:
@@ -257,10 +278,43 @@ def _rank_correlation(norms: np.ndarray, share: np.ndarray) -> float:
     return float(spearmanr(norms, share).statistic)
 
 
-def _run_each(jobs: list[Job], run: Any, folder: Path, bar: Any) -> Tables:
-    for job in jobs:
-        place = store.folder_of(folder, job)
-        if not place.is_dir():
-            store.write(place, run(job), {"job": job})
-        bar.update()
-    return store.join(folder, jobs)
+CHANGE = {
+    "network": "digits_batch_norm",
+    "head": "batch_norm",
+    "epochs": 50,
+    "warmup_epochs": 2,
+    "batch_size": 128,
+}
+TINY = CHANGE | {"epochs": 3, "warmup_epochs": 0, "batch_size": 256}
+FEW_RATES = {name: {key: rates[2:3] for key, rates in each.items()} for name, each in RATES.items()}
+SHARED = {
+    "methods": METHODS,
+    "conditions": CONDITIONS,
+    "cuts": CUTS,
+    "change": CHANGE,
+    "look_every": 5,
+    "draws": 20,
+}
+SEARCH = Experiment(
+    name="digits-methods-search",
+    question="Which learning rate suits each method on digits, by default, after a cut, and with GradScale?",
+    settings=SHARED | {"lrs": RATES, "seeds": 3},
+    smoke={"lrs": FEW_RATES, "seeds": 1, "change": TINY, "draws": 2},
+    jobs=search_jobs,
+    run=run_search,
+    configuration=configuration,
+    work=search_work,
+)
+EXPERIMENTS = [
+    SEARCH,
+    Experiment(
+        name="digits-methods",
+        question="Beyond SimCLR: for which methods do norms grow and mean something, and does cut or GradScale help?",
+        settings=SHARED | {"seeds": 5},
+        smoke={"lrs": FEW_RATES, "seeds": 2, "change": TINY, "draws": 2},
+        jobs=jobs,
+        run=run,
+        configuration=configuration,
+        work=work,
+    ),
+]

@@ -1,51 +1,55 @@
-"""Named experiments and their recorded runs: small tables under ``results/``, each with its provenance.
+"""Runs experiments and reads their records: load, run, record with a limit of time, reproduce.
 
 ``load_or_run`` is the one switch that heavy cells go through: it reads the recorded run, runs the experiment in full,
-or runs a tiny version of it, as ``NORMLIB_MODE`` says. ``record`` records an experiment, run by run, and goes on where
-it was stopped; ``reproduce`` runs it again and compares.
+or runs a tiny version of it, as ``NORMLIB_MODE`` says. ``record`` records experiments, job by job, and goes on where it
+was stopped; ``reproduce`` runs recorded jobs again and compares.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import platform
 import shutil
+import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normcourse import runtime
-from normcourse.experiments import store
-from normcourse.experiments.base import Experiment
+from normcourse import paths, runtime
+from normcourse.experiments.base import LISTS, Experiment, Settings
+from normcourse.experiments.deadline import Deadline
 from normcourse.experiments.registry import EXPERIMENTS
-from normcourse.experiments.store import Job, Tables
-from normcourse.paths import RESULTS, RUNS
-from normlib._utils.arguments import check_choice, check_count, listed
+from normcourse.experiments.store import Job, Store, Tables, job_folder, key_of, rows_of
+from normlib._utils.arguments import check_choice, check_count, check_flags, check_number, listed, path_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-LISTS = {"conditions", "lrs", "seeds", "by_seed"}  # settings that say which runs there are
 NUMBERS = ["number", "bool"]  # columns that a reproduction compares
 
 
 def load_or_run(name: str) -> Tables:
     """The tables of an experiment: recorded, or run now, as ``NORMLIB_MODE`` says.
 
-    Full mode keeps finished runs, and checkpoints of unfinished ones, under ``runs/full/NAME``, and goes on from there.
+    Full mode keeps finished jobs, and checkpoints of unfinished ones, under ``runs/full``, and goes on from there.
 
     Args:
         name: A name in ``EXPERIMENTS``.
 
     Returns:
-        Tidy tables (``pandas.DataFrame``) by name. Where an experiment has several runs, columns tell them apart.
+        Tidy tables (``pandas.DataFrame``) by name. Columns tell the jobs of the experiment apart.
 
     Raises:
         ValueError: Unknown name.
-        FileNotFoundError: Nothing is recorded under that name; the message tells how to record it.
+        FileNotFoundError: Nothing is recorded under that name; the message tells how to record it. Or, in full mode,
+            it needs a search that is neither recorded nor run.
 
     >>> sorted(load_or_run("digits-simclr"))
     ['epochs', 'samples', 'steps']
@@ -54,9 +58,12 @@ def load_or_run(name: str) -> Tables:
         return load(name)
     if runtime.mode() == "smoke":
         return smoke(name)
-    experiment = _experiment(name)
-    _run_missing(experiment, experiment.settings, RUNS / "full" / name)
-    return store.join(RUNS / "full" / name, experiment.jobs(experiment.settings))
+    experiment, store = _experiment(name), Store(paths.RUNS / "full", _recorded())
+    jobs = experiment.jobs(experiment.settings, store)
+    for job in _progress(experiment, _missing(experiment, experiment.settings, jobs, store)):
+        _run_job(experiment, experiment.settings, job, store)
+    store.gather(name, jobs)
+    return store.tables(name, jobs)
 
 
 def load(name: str) -> Tables:
@@ -75,9 +82,9 @@ def load(name: str) -> Tables:
     >>> len(load("digits-simclr")["samples"])
     28800
     """
-    experiment = _experiment(name)
-    _recorded_runs(name)
-    return store.join(RESULTS / name, experiment.jobs(experiment.settings))
+    experiment, store = _experiment(name), _recorded()
+    _recorded_entries(name, store)
+    return store.tables(name, experiment.jobs(experiment.settings, store))
 
 
 def smoke(name: str) -> Tables:
@@ -95,9 +102,12 @@ def smoke(name: str) -> Tables:
     experiment = _experiment(name)
     settings = experiment.settings | experiment.smoke
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder, "results")
-        _run_missing(experiment, settings, root, scratch=Path(folder, "unfinished"))
-        return store.join(root, experiment.jobs(settings))
+        store = Store(Path(folder, "smoke"), _recorded())
+        jobs = experiment.jobs(settings, store)
+        for job in _progress(experiment, jobs):
+            _run_job(experiment, settings, job, store)
+        store.gather(name, jobs)
+        return store.tables(name)
 
 
 def provenance(name: str) -> dict[str, Any]:
@@ -107,7 +117,7 @@ def provenance(name: str) -> dict[str, Any]:
         name: A name in ``EXPERIMENTS``.
 
     Returns:
-        The provenance of the first run, and under ``"runs"`` that of each.
+        The provenance of the first job, and under ``"jobs"`` that of each.
 
     Raises:
         ValueError: Unknown name.
@@ -117,155 +127,261 @@ def provenance(name: str) -> dict[str, Any]:
     8
     """
     _experiment(name)
-    runs = _recorded_runs(name)
-    return runs[0] | {"runs": runs}
+    entries = _recorded_entries(name, _recorded())
+    return entries[0] | {"jobs": entries}
 
 
-def missing(name: str) -> list[Job]:
-    """The runs of an experiment that are not recorded yet with its present settings.
+def missing(name: str, *, out: str | Path | None = None) -> list[Job]:
+    """The jobs of an experiment that are not recorded yet with its present settings.
 
     Args:
         name: A name in ``EXPERIMENTS``.
+        out: Folder of the records; None for ``results/``.
 
     Returns:
         What tells each of them apart; empty when the record is complete.
 
     Raises:
         ValueError: Unknown name.
-        FileNotFoundError: The experiment takes learning rates from another one, which is not recorded yet.
+        FileNotFoundError: The experiment takes learning rates from a search that is not recorded yet.
 
     >>> missing("digits-simclr")
     []
     """
-    experiment = _experiment(name)
-    return _missing(experiment, experiment.settings, RESULTS / name)
+    experiment, store = _experiment(name), _store(out)
+    jobs = experiment.jobs(experiment.settings, store)
+    return _missing(experiment, experiment.settings, jobs, store)
 
 
-def record(name: str, *, shard: tuple[int, int] = (1, 1), overwrite: bool = False) -> Path:
-    """Run what is missing of an experiment and write its tables and provenance under ``results/``.
-
-    Each run is recorded when it is finished. One that was stopped goes on from its last checkpoint if it trains for
-    long enough to have some. So an experiment can be recorded in pieces, and by several processes at once.
+@dataclass(frozen=True)
+class Left:
+    """What :func:`record` left undone.
 
     Args:
-        name: A name in ``EXPERIMENTS``.
-        part: ``(i, n)``: only every n-th run, beginning with the i-th, i from 1.
-        overwrite: Record again what is recorded already, each run replacing its earlier self.
+        jobs: For each experiment that is not complete, the number of its jobs that are left; None where their number is
+            not known before a search is complete.
+    """
+
+    jobs: dict[str, int | None] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if not self.jobs:
+            return "all jobs are recorded"
+        lines = [
+            f"{name}: {'its jobs are known when its search is complete' if count is None else f'{count} jobs left'}"
+            for name, count in self.jobs.items()
+        ]
+        return "\n".join(lines)
+
+
+def record(
+    *names: str,
+    minutes: float | None = None,
+    out: str | Path | None = None,
+    shard: tuple[int, int] = (1, 1),
+    overwrite: bool = False,
+) -> Left:
+    """Run what is missing of some experiments, one after the other, in the order given.
+
+    Each job is kept the moment it is finished, so experiments can be recorded in pieces, and by several processes at
+    once. A job that was stopped goes on from its last checkpoint if it trains for long enough to have some, else it
+    begins again. When the last job of an experiment is there, its tables are joined.
+
+    Args:
+        names: Names in ``EXPERIMENTS``.
+        minutes: Stop after so many minutes, > 0. A job that would not be finished by then, as earlier ones of its
+            experiment tell, is not begun, unless it keeps checkpoints.
+        out: Folder to write to instead of ``results/``; searches are looked for in both.
+        shard: ``(i, n)``: only every n-th job, beginning with the i-th, i from 1.
+        overwrite: Record again what is recorded already, each job replacing its earlier self.
 
     Returns:
-        The folder of the experiment.
+        What is left to do, shards of others included.
 
     Raises:
-        ValueError: Unknown name, or a part that is none.
-        FileNotFoundError: The experiment needs another one, or data, that is not there.
+        TypeError: ``out`` is no path.
+        ValueError: No name or an unknown one, ``minutes`` that are not above 0, or a shard that there is not.
+        FileNotFoundError: An experiment needs a search, or data, that is not there.
     """
-    _run_missing(_experiment(name), _experiment(name).settings, RESULTS / name, shard=shard, overwrite=overwrite)
-    return RESULTS / name
+    if not names:
+        raise ValueError("names must name at least one experiment, got none")
+    experiments = [_experiment(name) for name in dict.fromkeys(names)]
+    check_shard(shard)
+    check_flags(overwrite=overwrite)
+    if minutes is not None:
+        check_number("minutes", minutes, above=0)
+    store, left = _store(out), {}
+    with Deadline(minutes) as deadline:
+        for experiment in experiments:
+            try:
+                jobs = experiment.jobs(experiment.settings, store)
+            except FileNotFoundError:
+                if not left:  # nothing before it is unfinished, so nothing will bring what it needs
+                    raise
+                left[experiment.name] = None
+                continue
+            wanted = jobs if overwrite else _missing(experiment, experiment.settings, jobs, store)
+            _record_jobs(
+                experiment, [job for job in shard_of(jobs, shard) if job in wanted], store, deadline, overwrite
+            )
+            undone = _missing(experiment, experiment.settings, jobs, store)
+            if undone:
+                left[experiment.name] = len(undone)
+            else:
+                store.gather(experiment.name, jobs)
+    return Left(left)
 
 
-def reproduce(name: str, *, shard: tuple[int, int] = (1, 1), jobs: list[dict[str, Any]] | None = None) -> pd.DataFrame:
-    """Run an experiment again, below ``runs/reproduced``, and compare it with its record, which stays as it is.
+def reproduce(name: str, *, shard: tuple[int, int] = (1, 1), jobs: list[Job] | None = None) -> pd.DataFrame:
+    """Run recorded jobs again, below ``runs/reproduced``, and compare; the record stays as it is.
 
-    Like :func:`record`, it can be done in pieces: runs that are finished there are compared without running again.
+    Like :func:`record`, it can be done in pieces: jobs that are finished there are compared without running again.
 
     Args:
         name: A name in ``EXPERIMENTS``, recorded.
-        part: As in :func:`record`.
-        jobs: Only these runs, each by what tells it from the others; None for all.
+        shard: As in :func:`record`.
+        jobs: Only these jobs, each by what tells it from the others; None for all.
 
     Returns:
-        One row for each run, table and column of numbers or booleans, with the means ``recorded`` and ``now``, their
+        One row for each job, table and column of numbers or booleans, with the means ``recorded`` and ``now``, their
         relative ``difference``, and whether all values are ``identical``.
 
     Raises:
         TypeError: ``jobs`` is no list.
-        ValueError: Unknown name, a part that is none, or ``jobs`` that are not recorded.
+        ValueError: Unknown name, a shard that there is not, or ``jobs`` that are not recorded.
         FileNotFoundError: Nothing is recorded under that name.
     """
     import pandas as pd
 
-    experiment, recorded, root = _experiment(name), _recorded_runs(name), RUNS / "reproduced" / name
+    experiment, recorded = _experiment(name), _recorded()
+    check_shard(shard)
+    entries = _recorded_entries(name, recorded)
     if jobs is not None:
-        wanted = listed("jobs", jobs)
-        recorded = [run for run in recorded if run.get("job", {}) in wanted]
-        if not recorded:
-            raise ValueError(f"jobs must name recorded runs of {name}, got {jobs!r}")
-    for run in recorded:
-        _check_run(run, experiment, name)
-    tables = [store.read(store.folder_of(RESULTS / name, run.get("job", {}))) for run in recorded]
-    done = [(run.get("settings"), run.get("job", {})) for run in store.runs(root)]
-    for run in shard_of(recorded, shard):
-        settings, job = run["settings"], run.get("job", {})
-        if (settings, job) not in done:
-            _run_jobs(experiment, settings, root, [job], RUNS / "unfinished" / "reproduced" / name)
-    rows = []
-    for run, before in zip(recorded, tables, strict=True):
-        job = run.get("job", {})
-        now = store.read(store.folder_of(root, job))
+        wanted = [key_of(job) for job in listed("jobs", jobs)]
+        entries = [entry for entry in entries if key_of(entry["job"]) in wanted]
+        if not entries:
+            raise ValueError(f"jobs must name recorded jobs of {name}, got {jobs!r}")
+    for entry in entries:
+        _check_entry(entry, experiment)
+    mine = shard_of(entries, shard)
+    before, again = recorded.tables(name), Store(paths.RUNS / "reproduced", recorded)
+    done = [(entry["settings"], entry["job"]) for entry in again.entries(name)]
+    for entry in mine:
+        if (entry["settings"], entry["job"]) not in done:
+            _run_job(experiment, entry["settings"], entry["job"], again)
+    now, rows = again.tables(name, [entry["job"] for entry in mine]), []
+    for entry in mine:
         for table in now:
-            numbers = set(now[table].select_dtypes(NUMBERS))
-            if table not in before or not numbers <= set(before[table].select_dtypes(NUMBERS)):
-                raise ValueError(f"the record of {name} lacks the table {table}, or numbers of it; record it anew")
-            rows += [{**job, **row} for row in _compare(table, before[table], now[table])]
+            if table not in before or not set(now[table].select_dtypes(NUMBERS)) <= set(before[table]):
+                raise ValueError(f"the record of {name} lacks the table {table}, or columns of it; record it again")
+            old, new = (
+                rows_of(tables[table], entry["job"]).drop(columns=list(entry["job"])) for tables in (before, now)
+            )
+            rows += [{**entry["job"], **row} for row in _compare(table, old, new)]
     return pd.DataFrame(rows)
 
 
-def _run_missing(
-    experiment: Experiment,
-    settings: dict[str, Any],
-    root: Path,
-    *,
-    shard: tuple[int, int] = (1, 1),
-    overwrite: bool = False,
-    scratch: Path | None = None,
-) -> None:
-    """Run the jobs of a part that are not finished below ``root``; unfinished ones keep their state in ``scratch``."""
-    mine = shard_of(experiment.jobs(settings), shard)
-    if not overwrite:
-        undone = _missing(experiment, settings, root)
-        mine = [job for job in mine if job in undone]
-    _run_jobs(
-        experiment,
-        settings,
-        root,
-        mine,
-        scratch or RUNS / "unfinished" / root.parent.name / root.name,
-        overwrite=overwrite,
-    )
+def check_shard(shard: tuple[int, int]) -> None:
+    """Refuse what is not a pair (i, n) with 1 ≤ i ≤ n."""
+    if not isinstance(shard, tuple | list) or len(shard) != 2:
+        raise ValueError(f"shard must be (i, n) with 1 ≤ i ≤ n, got {shard!r}")
+    first, count = shard
+    check_count("shard", count, hint="it is (i, n) with 1 ≤ i ≤ n")
+    check_count("shard", first, at_most=count, hint="it is (i, n) with 1 ≤ i ≤ n")
 
 
-def _run_jobs(
+def shard_of(items: list[Any], shard: tuple[int, int]) -> list[Any]:
+    """Every n-th item, beginning with the i-th."""
+    check_shard(shard)
+    first, count = shard
+    if not items[first - 1 :: count]:
+        raise ValueError(f"shard {first}/{count} has no jobs: there are {len(items)}")
+    return items[first - 1 :: count]
+
+
+def _record_jobs(experiment: Experiment, jobs: list[Job], store: Store, deadline: Deadline, overwrite: bool) -> None:
+    """Run jobs until they or the minutes come to an end."""
+    entries = store.entries(experiment.name)
+    longest = max((entry.get("seconds") or 0 for entry in entries), default=0)
+    for job in _progress(experiment, jobs):
+        if not deadline.allows(0 if experiment.resumes else longest):
+            return
+        start = time.perf_counter()
+        _run_job(experiment, experiment.settings, job, store, overwrite=overwrite, within=deadline.stopping_work)
+        longest = max(longest, time.perf_counter() - start)
+
+
+def _run_job(
     experiment: Experiment,
-    settings: dict[str, Any],
-    root: Path,
-    jobs: list[Job],
-    scratch: Path,
+    settings: Settings,
+    job: Job,
+    store: Store,
     *,
     overwrite: bool = False,
+    within: Callable[[], AbstractContextManager] = nullcontext,
 ) -> None:
-    for job in jobs:
-        configuration = experiment.configuration(settings, job)
-        digest = hashlib.sha256(json.dumps([settings, configuration], default=str).encode()).hexdigest()[:8]
-        unfinished = store.folder_of(scratch / digest, job)  # other settings do not go on from this state
-        if overwrite:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        circumstances, start = store.circumstances(settings.get("accelerator", "cpu")), time.perf_counter()
-        tables = experiment.run(settings, job, unfinished)
-        images = experiment.images(settings)
-        about = {
-            "experiment": root.name,
-            "question": experiment.question,
-            "job": job,
-            "settings": settings,
-            "other_training_settings": configuration,
-            "data": images.name,
-            "data_fingerprint": images.fingerprint(),
-            **circumstances,
-            "seconds": round(time.perf_counter() - start),  # of the last sitting, if the run was stopped in between
-            "pairs_per_second": _median_speed(tables),
-        }
-        store.write(store.folder_of(root, job), tables, about)
+    """Run one job and keep it; what is not finished lies in ``runs/unfinished`` until then.
+
+    It runs in the context ``within``, which may end it early, without an error; then nothing is kept.
+    """
+    configuration = experiment.configuration(settings, job)
+    digest = hashlib.sha256(json.dumps([settings, configuration], default=str).encode()).hexdigest()[:8]
+    # Other settings, and another store, do not go on from this state.
+    place = hashlib.sha256(str(store.root.resolve()).encode()).hexdigest()[:8]
+    unfinished = job_folder(paths.RUNS / "unfinished" / place / experiment.name / digest, job)
+    if overwrite:
         shutil.rmtree(unfinished, ignore_errors=True)
+    circumstances, start = _circumstances(settings.get("accelerator", "cpu")), time.perf_counter()
+    tables = None
+    with within():
+        tables = experiment.run(settings, job, unfinished)
+    if tables is None:
+        return
+    images = experiment.images(settings)
+    entry = {
+        "experiment": experiment.name,
+        "question": experiment.question,
+        "job": job,
+        "settings": settings,
+        "other_training_settings": configuration,
+        "data": images.name,
+        "data_fingerprint": images.fingerprint(),
+        **circumstances,
+        "seconds": round(time.perf_counter() - start, 2),  # since it was last taken up, if it was stopped in between
+        "pairs_per_second": _median_speed(tables),
+    }
+    store.write(experiment.name, tables, _as_written(entry))
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _progress(experiment: Experiment, jobs: list[Job]) -> Iterator[Job]:
+    from tqdm import tqdm  # text, not a widget: it leaves nothing behind in a saved notebook
+
+    return tqdm(jobs, unit="job", desc=experiment.name, disable=len(jobs) < 2 or None)
+
+
+def _circumstances(accelerator: str) -> dict[str, Any]:
+    """What a number may depend on besides settings and data: code, versions, device, day."""
+    import torch
+
+    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return {
+        "code": code_version(),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if gpu else f"{platform.machine()} CPU, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+def code_version() -> str:
+    """Commit of the checkout, marked ``-dirty`` when files differ from it; the library's version without git."""
+    command = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return version("embedding-norms")
 
 
 def _median_speed(tables: Tables) -> int | None:
@@ -274,34 +390,21 @@ def _median_speed(tables: Tables) -> int | None:
     return round(speeds.median()) if len(speeds) else None
 
 
-def shard_of(runs: list[dict[str, Any]], part: tuple[int, int]) -> list[dict[str, Any]]:
-    if not isinstance(part, tuple | list) or len(part) != 2:
-        raise ValueError(f"part must be (i, n) with 1 ≤ i ≤ n, got {part!r}")
-    first, parts = part
-    check_count("part", parts, hint="it is (i, n) with 1 ≤ i ≤ n")
-    check_count("part", first, at_most=parts, hint="it is (i, n) with 1 ≤ i ≤ n")
-    if not runs[first - 1 :: parts]:
-        raise ValueError(f"part {first}/{parts} has no runs: the experiment has {len(runs)}")
-    return runs[first - 1 :: parts]
-
-
-def _missing(experiment: Experiment, settings: dict[str, Any], root: Path) -> list[Job]:
-    recorded = {json.dumps(run.get("job", {})): run for run in store.runs(root)}
+def _missing(experiment: Experiment, settings: Settings, jobs: list[Job], store: Store) -> list[Job]:
+    recorded = {key_of(entry["job"]): entry for entry in store.entries(experiment.name)}
     return [
         job
-        for job in experiment.jobs(settings)
-        if (run := recorded.get(json.dumps(job))) is None or not _is_current(run, experiment, settings)
+        for job in jobs
+        if (entry := recorded.get(key_of(job))) is None or not _is_current(entry, experiment, settings)
     ]
 
 
-def _is_current(run: dict[str, Any], experiment: Experiment, settings: dict[str, Any]) -> bool:
-    """Whether a run was recorded with the present settings; of those that list the runs, only its own matter."""
-    job = run.get("job", {})
-    lists = LISTS if job else set()
-    before = {name: value for name, value in run.get("settings", {}).items() if name not in lists}
-    now = {name: value for name, value in settings.items() if name not in lists}
-    configuration = _as_written(experiment.configuration(settings, job))
-    return before == _as_written(now) and _agrees(run.get("other_training_settings", {}), configuration)
+def _is_current(entry: dict[str, Any], experiment: Experiment, settings: Settings) -> bool:
+    """Whether a job was recorded with the present settings; of those that list the jobs, only its own matter."""
+    before = {name: value for name, value in entry["settings"].items() if name not in LISTS}
+    now = {name: value for name, value in settings.items() if name not in LISTS}
+    configuration = _as_written(experiment.configuration(settings, entry["job"]))
+    return before == _as_written(now) and _agrees(entry["other_training_settings"], configuration)
 
 
 def _agrees(before: dict[str, Any], now: dict[str, Any]) -> bool:
@@ -317,21 +420,23 @@ def _as_written(value: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(value))
 
 
-def _check_run(run: dict[str, Any], experiment: Experiment, name: str) -> None:
-    """Refuse a recorded run that is not one of this experiment: its file was changed, or is of another version."""
-    now, before = _as_written(experiment.settings), run.get("settings", {})
-    lost = [key for key in now.keys() - LISTS if type(before.get(key)) is not type(now[key])]
-    if lost or run.get("job", {}) not in experiment.jobs(experiment.settings | before):
+def _check_entry(entry: dict[str, Any], experiment: Experiment) -> None:
+    """Refuse a recorded job that is not one of this experiment: its file was changed, or is of another version."""
+    now, before = _as_written(experiment.settings), entry["settings"]
+    lost = sorted(key for key in now.keys() - LISTS if type(before.get(key)) is not type(now[key]))
+    known = experiment.jobs(experiment.settings | before, _recorded())
+    if lost or entry["job"] not in known:
+        others = f" and other settings {', '.join(lost)}" if lost else ""
         raise ValueError(
-            f"the record of {name} has a run that is none of its runs, with the job {run.get('job', {})}"
-            f"{' and other settings ' * bool(lost)}{', '.join(sorted(lost))}; record it anew"
+            f"the record of {experiment.name} has a job that is none of its jobs, {entry['job']}{others}; "
+            "record it again"
         )
 
 
 def _compare(name: str, before: pd.DataFrame, now: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for column in before.select_dtypes(NUMBERS):
+    for column in now.select_dtypes(NUMBERS):
+        same = before[column].reset_index(drop=True).equals(now[column].reset_index(drop=True))  # NaN equals NaN
         old, new = before[column].mean(), now[column].mean()
-        same = before[column].equals(now[column])  # so are NaN and infinity of runs that diverged
         yield {
             "table": name,
             "column": column,
@@ -342,13 +447,21 @@ def _compare(name: str, before: pd.DataFrame, now: pd.DataFrame) -> Iterator[dic
         }
 
 
-def _recorded_runs(name: str) -> list[dict[str, Any]]:
-    runs = store.runs(RESULTS / name)
-    if not runs:
+def _recorded() -> Store:
+    return Store(paths.RESULTS)
+
+
+def _store(out: str | Path | None) -> Store:
+    return _recorded() if out is None else Store(path_of("out", out), _recorded())
+
+
+def _recorded_entries(name: str, store: Store) -> list[dict[str, Any]]:
+    entries = store.entries(name)
+    if not entries:
         raise FileNotFoundError(
-            f"no recorded run at {RESULTS / name}; record it with: python -m normcourse record {name}"
+            f"no recorded run at {store.folder(name)}; record it with: python -m normcourse record {name}"
         )
-    return runs
+    return entries
 
 
 def _experiment(name: str) -> Experiment:

@@ -25,7 +25,7 @@ WRONG = [  # (assignment, title, rest of the section)
     for section in path.read_text(encoding="utf-8").split("\n## ")[1:]
 ]
 OTHER_STUDENT = "another-student"
-SICK_RUNS = cache(exercises.failure_modes)
+FAILURE_MODES_OF_RUNS = cache(exercises.failure_modes)
 
 pytestmark = pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 
@@ -133,7 +133,7 @@ def as_student(source: list[str], student: str) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _train_once_for_each_student(monkeypatch):
-    monkeypatch.setattr(exercises, "sick_runs", SICK_RUNS)
+    monkeypatch.setattr(exercises, "failure_modes", FAILURE_MODES_OF_RUNS)
 
 
 @pytest.fixture(params=[path.stem[:2] for path in MASTERS])

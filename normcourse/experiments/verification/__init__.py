@@ -1,1 +1,1 @@
-"""The theory verified: closed forms, small networks, and faults of the released code, each measured again over seeds."""
+"""The theory verified: closed forms, small networks, and faults of the released code, measured over seeds."""

@@ -1,22 +1,18 @@
-"""The recorded experiment ``laws``: each law of the course measured again, over seeds, on free points.
+"""The closed forms of the theory measured again on free points: gradients, steps, growth and equilibria.
 
 A measurement takes a seed and gives numbers by name. Errors are relative to the largest entry of what they are judged
-by, in float64. The ones on networks are in :mod:`normcourse.experiments.verification.networks`.
+by, in float64.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from normcourse.experiments.store import Job, Tables
-from normcourse.experiments.verification import networks, released_code
 from normcourse.experiments.verification.released_code import ETA
 from normlib import dynamics, gradients, losses, simulations
 
@@ -25,28 +21,6 @@ Measured = dict[str, float]
 DENOMINATORS = ("nt-xent", "decoupled", "cross-view")
 GRID = (0.25, 0.5, 0.75, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)  # of the released notebook
 RELEASED = (6, 24, 54, 96, 385, 869, 1547, 2416, 3463, 4737, 6156, 7822, 9662)  # the counts that it stores
-
-
-def jobs(settings: dict[str, Any]) -> list[Job]:
-    """One run for each measurement."""
-    return [{"measurement": name} for name in [*MEASUREMENTS, "frequency and density"]]
-
-
-def run(settings: dict[str, Any], job: Job, folder: Path) -> Tables:
-    """The table ``laws``: one row for each quantity and seed."""
-    import pandas as pd
-    from tqdm import tqdm
-
-    if job["measurement"] not in MEASUREMENTS:
-        size = settings["mixture_size"], settings["mixture_epochs"]
-        return {"laws": pd.DataFrame(networks.on_mixtures(settings["seeds"], *size))}
-    measure = MEASUREMENTS[job["measurement"]]
-    rows = [
-        {"quantity": name, "seed": seed, "value": float(value)}
-        for seed in tqdm(range(settings["seeds"]), unit="seed", desc=job["measurement"])
-        for name, value in measure(seed).items()
-    ]
-    return {"laws": pd.DataFrame(rows)}
 
 
 def gradients_in_closed_form(seed: int) -> Measured:
@@ -174,19 +148,6 @@ def balance_with_decay(seed: int) -> Measured:
             rate = np.log(norms).mean() / 4000
             found[f"balance: log norm per step, GradScale p = 2, G = {noise}"] = rate
     return found
-
-
-MEASUREMENTS: dict[str, Callable[[int], Measured]] = {
-    "gradients": gradients_in_closed_form,
-    "gradients of other methods": gradients_of_other_methods,
-    "steps of a pair": steps_of_a_pair,
-    "steps to align": steps_to_align,
-    "growth under noise": growth_under_noise,
-    "balance with decay": balance_with_decay,
-    "faults of the released code": released_code.faults_of_the_released_code,
-    "cut and rate": networks.cut_and_rate,
-    "weights and embeddings": networks.weights_and_embeddings,
-}
 
 
 def _pairs(seed: int, n: int, dim: int, decades: float = 2) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The recorded sick runs: each ill does what its name says, in a few steps on digits."""
+"""The recorded failing runs: each failure mode does what its name says, in a few steps on digits."""
 
 import pytest
 import torch
@@ -10,9 +10,9 @@ SETTINGS = {"width": 8, "batch_size": 64, "steps": 41, "track_every": 10}
 
 
 def run(name, **changes):
-    ill = digits_failure_modes.HEALTHY | digits_failure_modes.ILLS[name] | changes
-    model = digits_failure_modes.network(SETTINGS["width"], 0, ill)
-    steps, tracker = digits_failure_modes.train(model, ill, SETTINGS, seed=0)
+    mode = digits_failure_modes.HEALTHY | digits_failure_modes.FAILURE_MODES[name] | changes
+    model = digits_failure_modes.network(SETTINGS["width"], 0, mode)
+    steps, tracker = digits_failure_modes.train(model, mode, SETTINGS, seed=0)
     norms = tracker.to_frame().pivot_table(index="step", columns=["layer", "statistic"], values="value")
     return steps.set_index("step"), norms
 
@@ -56,14 +56,14 @@ def test_too_large_steps_throw_embeddings_far_out():
     assert norms["projector.2", "mean"].iloc[-1] > 100 * norms["projector.2", "mean"].iloc[0]
 
 
-@pytest.mark.parametrize("name", digits_failure_modes.ILLS)
+@pytest.mark.parametrize("name", digits_failure_modes.FAILURE_MODES)
 def test_only_what_an_ill_names_differs_from_the_healthy_network(name):
-    ill = digits_failure_modes.HEALTHY | digits_failure_modes.ILLS[name]
+    mode = digits_failure_modes.HEALTHY | digits_failure_modes.FAILURE_MODES[name]
     healthy = digits_failure_modes.network(8, 3, digits_failure_modes.HEALTHY)
     changed = {
         key
         for (key, value), before in zip(
-            digits_failure_modes.network(8, 3, ill).state_dict().items(), healthy.state_dict().values(), strict=True
+            digits_failure_modes.network(8, 3, mode).state_dict().items(), healthy.state_dict().values(), strict=True
         )
         if not torch.equal(value, before)
     }
@@ -74,6 +74,6 @@ def test_only_what_an_ill_names_differs_from_the_healthy_network(name):
 
 def test_smoke_settings_leave_their_tables(monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    tables = experiments.smoke("digits-sick-runs")
-    assert set(tables["steps"]["run"]) == set(digits_failure_modes.ILLS)
+    tables = experiments.smoke("digits-failure-modes")
+    assert set(tables["steps"]["run"]) == set(digits_failure_modes.FAILURE_MODES)
     assert set(tables["norms"]["layer"]) == set(digits_failure_modes.LAYERS)
