@@ -12,7 +12,7 @@ RUNS = ROOT / "runs"  # not under version control: unfinished runs, and those of
 
 if not (BOOK / "claims.yml").is_file():
     raise ImportError(
-        f"normcourse needs a checkout of the course, with book/ and results/ beside it, and there is none at {ROOT}; "
+        f"the course needs its checkout, with book/ and results/ beside normcourse/, and {ROOT} is none; "
         "clone the repository, and install from there: pip install -e . -e ./normcourse"
     )
 
