@@ -26,17 +26,16 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from unittest import mock
 
 import torch
 import torch.nn.functional as F
 
-from normlib import losses
 from normlib.data import ImageSet
 from normlib.training import fit
 from normlib.training.recipes import RECIPES
 
 SIZE = 32
+TEMPERATURE = 0.5  # of the recipes' loss
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 # Dense 16-bit TFLOP/s by the name that the driver gives, as in NVIDIA's data sheets; a T4 has no bfloat16 units.
 PEAKS = {
@@ -76,7 +75,7 @@ def twice(transform, image):
     return transform(image), transform(image)
 
 
-def torchvision_loop(temperature):
+def torchvision_loop():
     from torchvision import transforms as T
 
     jitter = T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8)
@@ -85,18 +84,18 @@ def torchvision_loop(temperature):
     def loss(model, x1, x2):
         n = len(x1)
         u = F.normalize(model(torch.cat([x1, x2])), dim=1)
-        similarities = u @ u.T / temperature
+        similarities = u @ u.T / TEMPERATURE
         similarities = similarities.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=u.device), -torch.inf)
         return F.cross_entropy(similarities, torch.arange(2 * n, device=u.device).roll(n))
 
     return partial(twice, T.Compose([*steps, T.ToTensor()])), loss
 
 
-def lightly_loop(temperature):
+def lightly_loop():
     from lightly.loss import NTXentLoss
     from lightly.transforms import SimCLRTransform
 
-    criterion = NTXentLoss(temperature)
+    criterion = NTXentLoss(TEMPERATURE)
 
     def loss(model, x1, x2):
         return criterion(model(x1), model(x2))
@@ -160,7 +159,7 @@ def contenders(recipe, config, images, steps, device):
         dtypes[config.precision] = AUTOCAST[config.precision]
     for precision, dtype in dtypes.items():
         for name, loop in {"torchvision": torchvision_loop, "lightly": lightly_loop}.items():
-            arguments = (*loop(config.temperature), recipe.build_model(), images, config, steps, device, dtype)
+            arguments = (*loop(), recipe.build_model(), images, config, steps, device, dtype)
             turns[f"{name}, {precision}"] = partial(peer_turn, *arguments)
     return turns
 
@@ -255,17 +254,11 @@ def print_profile(recipe, config, images, device):
         if epoch == 2:
             profiler.stop()
 
-    with mock.patch("normlib.training.step.info_nce", labelled("info_nce", losses.info_nce)):
-        views = labelled("augmentation", recipe.augmentation())
-        fit(
-            recipe.build_model(),
-            images,
-            config,
-            augment=views,
-            accelerator=device.type,
-            progress=False,
-            on_epoch=on_epoch,
-        )
+    model = recipe.build_model()
+    fit(
+        model, images, config, augment=labelled("augmentation", recipe.augmentation()), accelerator=device.type,
+        loss=labelled("info_nce", model.loss), progress=False, on_epoch=on_epoch,
+    )  # fmt: skip
     events = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CPU]
     in_loss = (event for event in events if any(each.name == "info_nce" for each in lineage(event)))
     loss_nodes = {event.sequence_nr for event in in_loss if event.sequence_nr >= 0}

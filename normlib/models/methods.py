@@ -271,7 +271,7 @@ def _siglip(
 
 
 # Each is called with a backbone, its heads and ``grad_scale_power=``. ``check_finite=False``, as SimCLR explains it.
-METHODS = {
+METHODS: dict[str, Callable[..., nn.Module]] = {
     "simclr": SimCLR,
     "siglip": _siglip,
     "barlow-twins": partial(JointEmbedding, loss=partial(barlow_twins, redundancy=5e-3, check_finite=False)),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Batches:
     """Random batches of two views: a new order for each epoch, and this process's share of each batch.
 
-    All chance comes from ``seed``. A single process draws orders and views from one generator. Of several processes
+    All randomness comes from ``seed``. A single process draws orders and views from one generator. Of several processes
     each draws the same orders, and views of its own.
 
     Args:

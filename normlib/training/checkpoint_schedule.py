@@ -35,7 +35,7 @@ class Saveable(Protocol):
         """What a checkpoint of the run holds."""
 
 
-class Writer:
+class CheckpointSchedule:
     """Decides when a run is saved, so that all processes save and stop at the same step."""
 
     def __init__(self, fabric: Fabric, folder: str | Path | None, minutes: float):

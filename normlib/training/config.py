@@ -1,18 +1,17 @@
 """The settings of a training run, checked when they are made."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from normlib._utils.arguments import check_choice, check_count, check_flags, check_number, check_seed
-from normlib._utils.tensors import Denominator, check_contrast
-from normlib.training.optimizers import OPTIMIZERS
+from normlib.training.optimizers import OPTIMIZERS, OptimizerName
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of one SimCLR run. Learning rates are those that are applied.
+    """Settings of one run; those of the loss belong to the loss. Learning rates are those that are applied.
 
     Args:
         epochs: Passes over the images, ≥ 1.
@@ -23,8 +22,6 @@ class TrainConfig:
         momentum: Momentum μ of SGD and LARS, β₁ of AdamW, in [0, 1).
         nesterov: Nesterov's momentum; not with AdamW.
         weight_decay: λ ≥ 0 for matrices and kernels.
-        temperature: τ > 0.
-        denominator: As in :func:`normlib.losses.info_nce`.
         precision: As in Lightning Fabric, ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"`` (scales the loss), …
         channels_last: Keep images and kernels in the order that convolutions on GPUs, and many on CPUs, are fastest in.
         compile: Compile the model with ``torch.compile``.
@@ -36,20 +33,18 @@ class TrainConfig:
     Raises:
         ValueError: A setting is out of its range; the message names it.
 
-    >>> TrainConfig(epochs=5, lr=0.1).temperature
-    0.5
+    >>> TrainConfig(epochs=5, lr=0.1).batch_size
+    256
     """
 
     epochs: int = 60
     batch_size: int = 256
     lr: float = 0.3
     warmup_epochs: float = 2
-    optimizer: Literal["sgd", "lars", "adamw"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-6
-    temperature: float = 0.5
-    denominator: Denominator = "nt-xent"
     precision: str = "32-true"
     channels_last: bool = False
     compile: bool = False
@@ -70,7 +65,6 @@ class TrainConfig:
         if self.nesterov and (self.optimizer == "adamw" or self.momentum == 0):
             raise ValueError("nesterov needs sgd or lars with momentum > 0")
         check_number("weight_decay", self.weight_decay, at_least=0)
-        check_contrast(self.temperature, self.denominator)
         if self.micro_batch_size is not None:
             check_count("micro_batch_size", self.micro_batch_size, at_most=self.batch_size, hint="or None: all at once")
         check_flags(nesterov=self.nesterov, channels_last=self.channels_last, compile=self.compile)

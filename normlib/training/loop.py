@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from normlib._utils.arguments import check_callable, check_number, check_type, path_of
+from normlib._utils.callables import described
 from normlib._utils.files import UNREADABLE
 from normlib.data import ImageSet
 from normlib.tracking import NormTracker
 from normlib.training import launch
-from normlib.training.checkpoint_schedule import Writer
+from normlib.training.checkpoint_schedule import CheckpointSchedule
 from normlib.training.checkpoints import Checkpoints, differences
 from normlib.training.config import TrainConfig
 from normlib.training.progress import Progress
-from normlib.training.trainer import History, Run, of_all_processes
+from normlib.training.step import WithLoss
+from normlib.training.trainer import History, Trainer, of_all_processes
 
 
 def fit(
@@ -30,6 +31,7 @@ def fit(
     config: TrainConfig,
     *,
     augment: Callable[..., tuple[Tensor, Tensor]],
+    loss: Callable[..., Tensor] | None = None,
     tracker: NormTracker | None = None,
     on_epoch: Callable[[int], dict[str, float] | None] | None = None,
     checkpoints: str | Path | None = None,
@@ -38,7 +40,7 @@ def fit(
     logger: Any = None,
     progress: bool = True,
 ) -> History:
-    """Train ``model`` on two views of each image, with SimCLR or with the method that the model is.
+    """Train ``model`` on two views of each image, under its own loss or under ``loss``.
 
     The model is changed in place, and ends on the training device in training mode.
 
@@ -56,13 +58,16 @@ def fit(
     was: call again with the same arguments. On a CPU the result equals that of the uninterrupted run, bit for bit.
 
     Args:
-        model: Maps images ``(N, C, H, W)`` in [0, 1] to embeddings ``(N, D)``, which NT-Xent compares; or a method of
-            :mod:`normlib.models`, or any model like these, which brings its own ``loss``.
+        model: A method of :mod:`normlib.models`, or any model like these: it maps images ``(N, C, H, W)`` in [0, 1] to
+            embeddings ``(N, D)``, or to several tensors, and has a ``loss`` of them, unless ``loss`` is given.
         images: Training images; held as uint8 in the device's memory if they fill at most half of it.
         config: Settings of the run.
         augment: Draws the two views of a batch: a :class:`normlib.augment.TwoViews`, or any function that is called as
             ``augment(images, generator=…)`` with uint8 images ``(N, C, H, W)`` on the device and a generator on the CPU
             and returns two float tensors of N views.
+        loss: Takes the place of the model's own: any function or module that is called as ``loss(z1, z2)`` with the
+            embeddings of both views, those of all processes, and returns a scalar. Of a model with several outputs it
+            takes both views of each. Parameters of a module are trained and saved with the model. None: the model's.
         tracker: Norm tracker of ``model``, attached here if it is not, and left so; one ``tracker.step`` is called for
             each optimiser step, and gradients come without the loss scale of ``"16-mixed"``.
         on_epoch: Called with the number of finished epochs, also with 0 before the first: evaluate here. What it
@@ -79,13 +84,14 @@ def fit(
         The history of the whole run, its earlier parts included.
 
     Raises:
-        TypeError: An argument is of another type than described.
-        ValueError: Fewer images than one batch; a batch that cannot be shared out; a ``temperature`` or ``denominator``
-            for a model with a loss of its own; a device that is not there; a folder with checkpoints of another run,
-            with the differences. Nothing is trained or written then.
+        TypeError: An argument is of another type than described, or the loss returns no tensor.
+        ValueError: Fewer images than one batch; a batch that cannot be shared out; no ``loss``, and the model has none;
+            a device that is not there; a folder with checkpoints of another run, with the differences. Nothing is
+            trained or written then. Or the loss returns no scalar, or refuses what it is given, such as NaN.
         OSError: ``checkpoints`` cannot be written; nothing is trained then. Or later a checkpoint could not be, on a
             full disk, say; the earlier ones are whole, and the run goes on from them.
-        DivergenceError: The loss became NaN or infinite; the message names the step. A ``FloatingPointError``.
+        DivergenceError: The loss became NaN or infinite; the message names the step. This is looked for once an epoch,
+            so that a GPU never waits within one. A ``FloatingPointError``.
         Stopped: Ctrl-C or SIGTERM, after a checkpoint was written. A ``KeyboardInterrupt``.
 
     Source: Chen et al. 2020 (SimCLR); settings as released with Draganov et al. 2025.
@@ -100,22 +106,23 @@ def fit(
     [[0, 1], [1, 1]]
     """
     _check_types(model, images, config, augment, tracker, on_epoch)
+    _check_loss(model, loss)
     check_place(accelerator, None if checkpoints is None else path_of("checkpoints", checkpoints))
     check_number("checkpoint_minutes", checkpoint_minutes, at_least=0)
     _check_shares(images, config)
-    _check_loss(model, config)
-    settings = _settings(model, images, config, augment)
-    saved = _saved_state(settings, model, tracker, checkpoints)
+    method = model if loss is None else WithLoss(model, loss)
+    settings = _settings(method, images, config, augment)
+    saved = _saved_state(settings, method, tracker, checkpoints)
     fabric = launch.launch(accelerator, config.precision, logger)
-    run = Run(fabric, model, images, config, augment, tracker, on_epoch, settings)
-    if saved is not None:
+    trainer = Trainer(fabric, method, images, config, augment, tracker, on_epoch, settings)
+    if checkpoints is not None and saved is not None:
         with _named_checkpoint(checkpoints):
-            run.load_state_dict(saved)
-    _check_agreement(of_all_processes(fabric, (run.step, settings)))
-    writer = Writer(fabric, checkpoints, checkpoint_minutes)
-    with Progress(run.total, done=run.step, shown=progress and fabric.is_global_zero) as bar:
-        run.train(writer, bar)
-    return run.history()
+            trainer.load_state_dict(saved)
+    _check_agreement(of_all_processes(fabric, (trainer.step, settings)))
+    schedule = CheckpointSchedule(fabric, checkpoints, checkpoint_minutes)
+    with Progress(trainer.total, done=trainer.step, shown=progress and fabric.is_global_zero) as bar:
+        trainer.train(schedule, bar)
+    return trainer.history()
 
 
 def _check_types(
@@ -134,6 +141,16 @@ def _check_types(
         check_type(NormTracker, tracker=tracker)
     if on_epoch is not None:
         check_callable(on_epoch=on_epoch)
+
+
+def _check_loss(model: nn.Module, loss: Callable | None) -> None:
+    given = getattr(model, "loss", None) if loss is None else loss
+    if given is None:
+        raise ValueError(
+            f"loss must be given, since {type(model).__name__} has none of its own; name one, such as "
+            "loss=normlib.losses.info_nce, or take a method of normlib.models"
+        )
+    check_callable(loss=given)
 
 
 def check_place(accelerator: str, folder: str | Path | None) -> None:
@@ -159,15 +176,6 @@ def _check_shares(images: ImageSet, config: TrainConfig) -> None:
         raise ValueError(f"micro_batch_size = {micro} must divide the {share} images that each process gets")
 
 
-def _check_loss(model: nn.Module, config: TrainConfig) -> None:
-    for name in ("temperature", "denominator"):
-        if hasattr(model, "loss") and getattr(config, name) != getattr(TrainConfig, name):
-            raise ValueError(
-                f"{name} = {getattr(config, name)!r} is a setting of NT-Xent, but {type(model).__name__} has its own "
-                "loss; give it to the model, or leave it out"
-            )
-
-
 def _check_agreement(of_all: list[tuple[int, dict[str, Any]]]) -> None:
     """Refuse processes that begin at different steps or with different settings."""
     step, settings = of_all[0]
@@ -186,8 +194,7 @@ def _saved_state(
     settings: dict[str, Any], model: nn.Module, tracker: NormTracker | None, folder: str | Path | None
 ) -> dict[str, Any] | None:
     """The newest checkpoint in a folder, if it is one of this run."""
-    saved = None if folder is None else Checkpoints(folder).load()
-    if saved is None:
+    if folder is None or (saved := Checkpoints(folder).load()) is None:
         return None
     watched = _watched({} if tracker is None else tracker.state_dict())
     now = {**settings, "weights": _shapes(model.state_dict()), "tracker": watched}
@@ -214,19 +221,9 @@ def _settings(model: nn.Module, images: ImageSet, config: TrainConfig, augment: 
         "config": asdict(config),
         "data": images.fingerprint(),
         "network": architecture(model),
-        "augment": _named(augment),
+        "augment": described(augment),
         "processes": launch.processes(),
     }
-
-
-def _named(augment: Callable) -> str:
-    """What draws the views: a dataclass with its fields; another object by its class, a function by its own name."""
-    while isinstance(augment, partial):
-        augment = augment.func
-    if is_dataclass(augment):
-        return repr(augment)
-    named = augment if hasattr(augment, "__qualname__") else type(augment)
-    return f"{named.__module__}.{named.__qualname__}"
 
 
 def architecture(model: nn.Module) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,7 @@ from normlib._utils.arguments import check_choice, check_number
 from normlib.interventions import weight_decay_groups
 
 OptimizerName = Literal["sgd", "lars", "adamw"]
-
-OPTIMIZERS = ("sgd", "lars", "adamw")
+OPTIMIZERS = get_args(OptimizerName)
 
 
 class LARS(torch.optim.Optimizer):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 from torch import nn
 
 from normlib import augment, data, models
 from normlib._utils.arguments import check_choice, check_count, check_flags, check_number, check_type
+from normlib._utils.tensors import Denominator
 from normlib.interventions import cut_initialization
 from normlib.models import METHODS, WITH_PREDICTOR
 from normlib.training.config import TrainConfig, make_plain
@@ -50,7 +52,7 @@ NETWORKS = {
         128,
         (1, 8, 8),
         augment.TwoViews.digits,
-        ("backbone.0", "backbone.2", "backbone.5", "projector.0", "projector.2"),
+        models.DIGITS_LAYERS,
     ),
     "digits_batch_norm": Network(
         lambda seed: models.digits_encoder(16, 128, batch_norm=True, seed=seed),
@@ -61,7 +63,7 @@ NETWORKS = {
     ),
 }
 WIDEST = 2**20  # layer of a projector
-HEADS = {"plain": models.projection_head, "batch_norm": models.batch_norm_head}
+HEADS: dict[str, Callable[..., nn.Module]] = {"plain": models.projection_head, "batch_norm": models.batch_norm_head}
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Recipe:
     Args:
         data: A name for :func:`normlib.data.load`.
         method: A key of ``normlib.models.METHODS``.
+        temperature: τ > 0 of the loss of ``"simclr"`` or ``"siglip"``; None is the method's own, 0.5 or 0.1.
+        denominator: Of the loss of ``"simclr"``, as in :func:`normlib.losses.info_nce`; None is ``"nt-xent"``.
         network: A key of ``NETWORKS``.
         head: ``"plain"`` for :func:`normlib.models.projection_head`, ``"batch_norm"`` for
             :func:`normlib.models.batch_norm_head`. A predictor always has BatchNorm, and a quarter of D between layers.
@@ -86,16 +90,19 @@ class Recipe:
 
     Raises:
         TypeError: ``train`` is no :class:`~normlib.training.TrainConfig`.
-        ValueError: A value is out of its range; the message names it.
+        ValueError: A value is out of its range, or is a setting that the method's loss does not have; the message names
+            it.
 
     >>> RECIPES["paper"].train.lr
     0.36
     """
 
     data: str = "cifar10"
-    method: Literal["simclr", "siglip", "barlow-twins", "vicreg", "simsiam", "byol"] = "simclr"
-    network: Literal["resnet18", "narrow_resnet", "digits", "digits_batch_norm"] = "resnet18"
-    head: Literal["plain", "batch_norm"] = "plain"
+    method: str = "simclr"
+    temperature: float | None = None
+    denominator: Denominator | None = None
+    network: str = "resnet18"
+    head: str = "plain"
     projector: tuple[int, int] = (128, 128)
     cut: float = 1.0
     grad_scale_power: float = 0.0
@@ -110,8 +117,10 @@ class Recipe:
         make_plain(self)
         if not isinstance(self.data, str):
             raise ValueError(f"data must be a name, got {self.data!r}")
-        for name, known in {"method": METHODS, "network": NETWORKS, "head": HEADS}.items():
-            check_choice(name, getattr(self, name), known)
+        check_choice("method", self.method, METHODS)
+        check_choice("network", self.network, NETWORKS)
+        check_choice("head", self.head, HEADS)
+        self._check_loss_settings()
         check_type(TrainConfig, train=self.train)
         widths = self.projector
         if not _are_integers(widths) or len(widths) != 2 or not 1 <= min(widths) <= max(widths) <= WIDEST:
@@ -156,6 +165,23 @@ class Recipe:
         train = replace(self.train, **{name: value for name, value in changes.items() if name in inner})
         return replace(self, train=train, **{name: value for name, value in changes.items() if name in own})
 
+    def _loss_settings(self) -> dict[str, Any]:
+        """The settings of the loss that are not left to the method."""
+        settings = {"temperature": self.temperature, "denominator": self.denominator}
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def _check_loss_settings(self) -> None:
+        taken = inspect.signature(METHODS[self.method]).parameters
+        for name, value in self._loss_settings().items():
+            if name not in taken:
+                raise ValueError(
+                    f"{name} = {value!r} is no setting of the loss of method = {self.method!r}; leave it None"
+                )
+        if self.temperature is not None:
+            check_number("temperature", self.temperature, above=0)
+        if self.denominator is not None:
+            check_choice("denominator", self.denominator, get_args(Denominator))
+
     def build_model(self) -> nn.Module:
         """The untrained network of the method, with its interventions.
 
@@ -167,7 +193,8 @@ class Recipe:
         if self.method in WITH_PREDICTOR:
             dimensions = self.projector[1]
             heads.append(models.prediction_head(dimensions, max(1, dimensions // 4), seed=seed))
-        model = METHODS[self.method](network.build(seed=seed), *heads, grad_scale_power=self.grad_scale_power)
+        options = {"grad_scale_power": self.grad_scale_power, **self._loss_settings()}
+        model = METHODS[self.method](network.build(seed=seed), *heads, **options)
         model = model if self.cut == 1 else cut_initialization(model, self.cut)
         return nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.sync_batchnorm else model
 
@@ -181,7 +208,7 @@ class Recipe:
         >>> RECIPES["digits"].replace(method="byol", head="batch_norm").tracked_layers()[-3:]
         ('projector.3', 'predictor.0', 'predictor.3')
         """
-        heads = ("projector.2",) if self.head == "plain" else ("projector.3",)
+        heads: tuple[str, ...] = ("projector.2",) if self.head == "plain" else ("projector.3",)
         if self.method in WITH_PREDICTOR:
             heads += ("predictor.0", "predictor.3")
         return tuple(name for name in NETWORKS[self.network].layers if name != "projector.2") + heads
@@ -194,8 +221,9 @@ class Recipe:
         """
         images = load_once(self.data, "train")
         if self.largest is not None:
-            tail = {"ratio": self.tail_ratio, "order": self.tail_order, "seed": self.train.seed}
-            images = data.long_tailed(images, largest=self.largest, **tail)
+            images = data.long_tailed(
+                images, largest=self.largest, ratio=self.tail_ratio, order=self.tail_order, seed=self.train.seed
+            )
         return data.hold_out(images, self.held_out)[0] if self.held_out else images
 
     def test_images(self) -> ImageSet:

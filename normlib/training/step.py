@@ -4,18 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from normlib._utils import rng
-from normlib.losses import info_nce
+from normlib._utils.callables import described
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricModule
 
     from normlib.training.config import TrainConfig
+
+
+class WithLoss(nn.Module):
+    """A model under a loss that takes the place of its own.
+
+    Both are parts of one model, so that the parameters of a loss that has any are trained, moved and saved.
+
+    Args:
+        model: What is trained.
+        loss: Called with what the model puts out for view 1 and for view 2.
+    """
+
+    def __init__(self, model: nn.Module, loss: Callable[..., Tensor]):
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What the model puts out."""
+        return self.model(x)
+
+    def after_step(self) -> None:
+        """What the model does after a step of the optimiser, such as letting a slow copy follow."""
+        after_step: Callable[[], None] | None = getattr(self.model, "after_step", None)
+        if after_step is not None:
+            after_step()
+
+    def extra_repr(self) -> str:
+        """Name the loss and its settings, by which checkpoints are compared."""
+        return f"loss={described(self.loss)}"
 
 
 class TwoViewStep:
@@ -26,11 +57,11 @@ class TwoViewStep:
     Micro-batches are embedded once without gradient; the loss of all of them gives the gradient of each output; then
     each micro-batch is embedded again, and its share of that gradient goes on to the weights. The sum over
     micro-batches is the gradient of one large batch, which the plain sum of the losses of small batches is not: these
-    lack negatives.
+    lack negatives. Parameters that the loss itself has get their gradient along with the last micro-batch.
 
     Args:
         fabric: Owns devices, precision and processes.
-        method: What is trained; its ``loss``, if it has one, takes the place of NT-Xent.
+        method: What is trained; its ``loss`` is called with what it puts out for view 1 and for view 2.
         forward: ``method``, and ``optimizer``, as set up by ``fabric``.
         config: Settings of the run.
         unseen: Gives a context in which a tracker counts no forward pass.
@@ -42,18 +73,18 @@ class TwoViewStep:
         self,
         fabric: Fabric,
         method: nn.Module,
-        forward: nn.Module,
+        forward: _FabricModule,
         optimizer: torch.optim.Optimizer,
         config: TrainConfig,
         unseen: Callable[[], AbstractContextManager],
     ):
         self._fabric = fabric
-        self._method = method
+        self._loss = cast(Callable[..., Tensor], method.loss)
         self._forward = forward
         self._optimizer = optimizer
         self._config = config
         self._unseen = unseen
-        self._loss = getattr(method, "loss", self._nt_xent)
+        self._trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
         self._after_step = getattr(method, "after_step", None)
         self._backward = self._at_once if config.micro_batch_size is None else self._in_pieces
 
@@ -75,21 +106,36 @@ class TwoViewStep:
 
     def _in_pieces(self, views: tuple[Tensor, Tensor]) -> Tensor:
         pieces = list(zip(*(view.split(self._config.micro_batch_size) for view in views), strict=True))
-        device, chances, embedded = self._fabric.device, [], []
+        device, states, embedded = self._fabric.device, [], []
         with torch.no_grad(), self._unseen(), _buffers_kept(self._forward):
             for piece in pieces:
-                chances.append(rng.states(device))
+                states.append(rng.states(device))
                 embedded.append(self._outputs(piece))
         outputs = [torch.cat(parts).requires_grad_() for parts in zip(*embedded, strict=True)]
         loss, norm = self._loss_and_norm(outputs)
-        grads = torch.autograd.grad(loss, outputs, materialize_grads=True)  # 0 for what the loss holds constant
-        pulls = zip(*(grad.split(self._config.micro_batch_size) for grad in grads), strict=True)
-        for i, (piece, chance, pull) in enumerate(zip(pieces, chances, pulls, strict=True)):
-            rng.restore(chance, device)  # Dropout drops the same as before
-            with self._fabric.no_backward_sync(self._forward, enabled=i < len(pieces) - 1):
+        pulls, own_terms = self._pulls(loss, outputs)
+        for i, (piece, state, pull) in enumerate(zip(pieces, states, pulls, strict=True)):
+            rng.restore(state, device)  # Dropout drops the same as before
+            last = i == len(pieces) - 1
+            with self._fabric.no_backward_sync(self._forward, enabled=not last):
                 terms = [(rows * grad).sum() for rows, grad in zip(self._outputs(piece), pull, strict=True)]
-                self._fabric.backward(sum(terms))
+                if last:
+                    terms += own_terms
+                self._fabric.backward(sum(terms[1:], start=terms[0]))
         return torch.stack([loss.detach(), norm])
+
+    def _pulls(self, loss: Tensor, outputs: list[Tensor]) -> tuple[list[tuple[Tensor, ...]], list[Tensor]]:
+        """The loss's gradient of each micro-batch's outputs, and terms with its gradient of parameters of its own."""
+        grads = torch.autograd.grad(loss, [*outputs, *self._trained], allow_unused=True)
+        of_outputs = []
+        for rows, grad in zip(outputs, grads[: len(outputs)], strict=True):
+            grad = torch.zeros_like(rows) if grad is None else grad  # None for what the loss holds constant
+            of_outputs.append(grad.split(self._config.micro_batch_size))
+        own_terms = []
+        for weight, grad in zip(self._trained, grads[len(outputs) :], strict=True):
+            if grad is not None:  # None for the network's weights, which the loss reaches through the outputs only
+                own_terms.append((weight * grad).sum())
+        return list(zip(*of_outputs, strict=True)), own_terms
 
     def _outputs(self, views: tuple[Tensor, Tensor]) -> list[Tensor]:
         """What the loss takes, in its order: each output of the model for view 1 and for view 2."""
@@ -104,15 +150,20 @@ class TwoViewStep:
         if self._fabric.world_size > 1:
             # Every process computes the loss of all rows, so the gradients that come back to a row are as many times
             # too large as there are processes; averaging the weights' gradients over the processes undoes it.
-            outputs = [self._fabric.all_gather(rows, sync_grads=True).flatten(0, 1) for rows in outputs]
+            gathered = [cast(Tensor, self._fabric.all_gather(rows, sync_grads=True)) for rows in outputs]
+            outputs = [rows.flatten(0, 1) for rows in gathered]
         norm = torch.cat(outputs[:2]).detach().float().norm(dim=1).mean()
         loss = self._loss(*outputs)
+        _check_scalar(loss)
         return loss, norm.to(loss.dtype)
 
-    def _nt_xent(self, z1: Tensor, z2: Tensor) -> Tensor:
-        # A diverged loss is found when the losses are read, so that a GPU never waits within an epoch.
-        config = self._config
-        return info_nce(z1, z2, config.temperature, denominator=config.denominator, check_finite=False)
+
+def _check_scalar(loss: object) -> None:
+    """Refuse what no backward pass can start from; only type and shape are looked at, so no device is waited for."""
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"loss must return a scalar tensor, got {type(loss).__name__}")
+    if loss.ndim:
+        raise ValueError(f"loss must return a scalar, got a tensor of shape {tuple(loss.shape)}; take its mean")
 
 
 @contextmanager

@@ -38,8 +38,8 @@ def pairs_per_second(recipe: Recipe, accelerator: str, seconds: float) -> float:
 
     with suppress(_EnoughError):
         fit(
-            recipe.build_model(), images, config, augment=recipe.augmentation(), on_epoch=on_epoch, accelerator=accelerator,
-            progress=False,
+            recipe.build_model(), images, config, augment=recipe.augmentation(), on_epoch=on_epoch,
+            accelerator=accelerator, progress=False,
         )  # fmt: skip
     return len(pixels) * (len(ends) - 2) / (ends[-1] - ends[1])  # the first epoch warms up
 

@@ -1,4 +1,4 @@
-"""A training run: all that changes while a model is trained, when it is saved, and what it leaves behind."""
+"""The trainer: all that changes while a model is trained, when it is saved, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from normlib._utils import rng
 from normlib.training.batches import Batches
-from normlib.training.checkpoint_schedule import Writer
+from normlib.training.checkpoint_schedule import CheckpointSchedule
 from normlib.training.optimizers import learning_rate, make_optimizer
 from normlib.training.progress import Progress
 from normlib.training.signals import StopRequest, stop_requests
@@ -51,7 +51,7 @@ class DivergenceError(FloatingPointError):
         self.history = history
 
 
-class Run:
+class Trainer:
     """All that changes while a model is trained; its state is what a checkpoint holds."""
 
     def __init__(
@@ -97,11 +97,11 @@ class Run:
         """Optimiser steps made so far."""
         return len(self._read) + len(self._unread)
 
-    def train(self, writer: Writer, bar: Progress) -> None:
+    def train(self, schedule: CheckpointSchedule, bar: Progress) -> None:
         """Make the steps that are left."""
         if self.step == 0:
             self._evaluate(0)
-        with stop_requests() if writer.on else nullcontext(StopRequest()) as stop:
+        with stop_requests() if schedule.on else nullcontext(StopRequest()) as stop:
             clock = _Clock(self.step)
             while self.step < self.total:
                 self._model.train()
@@ -114,7 +114,7 @@ class Run:
                     self._check_weights()
                     self._evaluate(self.step // self._per_epoch)
                 bar.advance(self._words(clock) if bar.due() else None)
-                writer.after_step(self, stop)
+                schedule.after_step(self, stop)
         if self._tracker is not None:
             self._tracker.reduce()  # one process alone keeps all as it is
 
