@@ -11,14 +11,14 @@ full       They run as described in the text, for as long as that takes.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -125,9 +125,8 @@ def preflight(minutes: Mapping[str, float] | None = None) -> None:
     name, device_class = _describe_device()
     line = f"Device: {name}; mode: {mode()}, heavy cells {HEAVY_CELLS[mode()]}"
     if minutes:
-        line += (
-            f"; expect {_duration(minutes[device_class])}" if device_class in minutes else "; not timed on this device"
-        )
+        expected = None if device_class is None else minutes.get(device_class)
+        line += "; not timed on this device" if expected is None else f"; expect {_duration(expected)}"
     print(line)
 
 
@@ -157,11 +156,12 @@ def run_folder(name: str) -> Path:
 
 
 def install_missing() -> list[str]:
-    """Install by pip what the chapters import and this Python does not find, and nothing else.
+    """Install by pip what the chapters need and this Python lacks, and nothing else.
 
-    The requirements are those of ``pyproject.toml`` beside the package, so this works in a checkout; an installed
-    package has its requirements already. Torch, torchvision, NumPy, pandas, Matplotlib, scikit-learn, Pillow and
-    ipywidgets are never installed and never changed: pip is held to the versions that are there.
+    The requirements are those of the library, of its extra ``train`` and of the course, as the two files
+    ``pyproject.toml`` of the checkout name them. A distribution counts as present when it is installed in any version.
+    Torch, torchvision, NumPy, SciPy, pandas, Matplotlib, scikit-learn, Pillow and ipywidgets are never installed and
+    never changed: pip is held to the versions that are there.
 
     Returns:
         The requirements that were installed, for example ``["pooch>=1.8"]``; empty when nothing was missing.
@@ -172,12 +172,11 @@ def install_missing() -> list[str]:
     >>> install_missing()
     []
     """
-    missing = [
-        requirement
-        for requirement in _requirements()
-        if (name := _package_name(requirement)) not in PROTECTED
-        and importlib.util.find_spec(name.replace("-", "_")) is None
-    ]
+    missing = []
+    for requirement in _requirements():
+        name = _distribution_name(requirement)
+        if name not in PROTECTED and not _installed([name]):
+            missing.append(requirement)
     if missing:
         _pip_install(missing)
         importlib.invalidate_caches()
@@ -206,14 +205,17 @@ def _duration(minutes: float) -> str:
 
 
 def _requirements() -> list[str]:
-    pyproject = ROOT / "pyproject.toml"
-    if not pyproject.is_file():
-        return []
-    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    return project["dependencies"] + project["optional-dependencies"]["train"]
+    library, course = (
+        tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        for folder in (ROOT, ROOT / "normcourse")
+    )
+    needed = library["dependencies"] + library["optional-dependencies"]["train"] + course["dependencies"]
+    # The library itself lies in the checkout, which is on the path.
+    return [requirement for requirement in needed if _distribution_name(requirement) != library["name"]]
 
 
-def _package_name(requirement: str) -> str:
+def _distribution_name(requirement: str) -> str:
+    """The name before the bounds and extras of a requirement; a module may be called otherwise (pyyaml: yaml)."""
     return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
 
 
@@ -229,7 +231,7 @@ def _pip_install(requirements: list[str]) -> None:
         )
 
 
-def _installed(names: frozenset[str]) -> list[str]:
+def _installed(names: Iterable[str]) -> list[str]:
     """``name==version`` of those of the packages that are installed."""
     found = []
     for name in sorted(names):

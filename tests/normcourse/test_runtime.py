@@ -1,14 +1,19 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
+import tomllib
 import zipfile
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 from normcourse import runtime
 
@@ -102,24 +107,45 @@ def test_durations_have_a_fitting_unit():
     ]
 
 
-def test_every_dependency_is_protected_or_found_under_its_module_name():
-    assert len(runtime._requirements()) > 8
-    for requirement in runtime._requirements():
-        name = runtime._package_name(requirement)
-        module = name.replace("-", "_")
-        found = name in runtime.PROTECTED or runtime.importlib.util.find_spec(module)
-        assert found, f"{requirement} is imported under another name than {module}"
+def test_requirements_are_those_of_both_projects_without_the_library_itself():
+    library, course = (
+        tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
+        for folder in (ROOT, ROOT / "normcourse")
+    )
+    needed = library["dependencies"] + library["optional-dependencies"]["train"] + course["dependencies"]
+    assert set(needed) - set(runtime._requirements()) == {"embedding-norms[train]"}
+    assert {"pyyaml>=6.0", "lightning-fabric>=2.5", "pooch>=1.8"} <= set(runtime._requirements())
 
 
-def test_install_missing_asks_pip_for_what_is_not_found_and_never_for_the_protected(monkeypatch):
+@pytest.fixture
+def nothing_installed(monkeypatch):
+    """As if no distribution at all were installed, though modules can still be imported."""
+
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(runtime, "version", version)
+
+
+def test_install_missing_asks_pip_for_what_is_not_installed_and_never_for_the_protected(monkeypatch, nothing_installed):
     asked = []
     monkeypatch.setattr(runtime, "_pip_install", asked.append)
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)  # as if nothing at all were installed
     installed = runtime.install_missing()
     assert asked == [installed]
-    names = {runtime._package_name(requirement) for requirement in installed}
-    assert {"pooch", "pyarrow", "tqdm"} <= names
-    assert not names & {"torch", "torchvision", "numpy", "pandas", "matplotlib", "ipywidgets"}
+    names = {Requirement(requirement).name for requirement in installed}
+    assert {"pooch", "pyarrow", "tqdm", "anywidget", "pyyaml", "lightning-fabric", "filelock", "rich"} <= names
+    assert not names & {"torch", "torchvision", "numpy", "pandas", "matplotlib", "ipywidgets", "embedding-norms"}
+
+
+def test_a_distribution_is_looked_for_by_its_own_name_and_not_by_that_of_a_module(monkeypatch):
+    monkeypatch.setattr(runtime, "_pip_install", lambda _: pytest.fail("pip was called"))
+    monkeypatch.setattr(runtime, "_requirements", lambda: ["PyYAML>=6.0", "scikit_learn>=1.4", "typing-extensions"])
+    assert runtime.install_missing() == []
+    asked = []
+    monkeypatch.setattr(runtime, "_pip_install", asked.append)
+    monkeypatch.setattr(runtime, "_requirements", lambda: ["yaml>=6.0"])  # a module of that name can be imported
+    assert runtime.install_missing() == ["yaml>=6.0"]
+    assert asked == [["yaml>=6.0"]]
 
 
 def test_install_missing_does_not_call_pip_when_nothing_is_missing(monkeypatch):
@@ -159,10 +185,11 @@ def test_pip_refuses_what_would_change_numpy(wheels, monkeypatch):
     assert not (wheels / "target").exists()
 
 
-# The set-up cell, executed as Colab would: in a fresh Python where google.colab is loaded.
+# The set-up cell, executed as Colab would: in a fresh Python where google.colab is loaded and no course is installed.
 
 RUN_CELLS = """
-import json, sys, types
+import importlib.util, json, sys, types
+assert not importlib.util.find_spec("normlib") and not importlib.util.find_spec("normcourse")
 if sys.argv[1] == "colab":
     sys.modules["google.colab"] = types.ModuleType("google.colab")
 before = set(sys.modules), list(sys.path)
@@ -171,17 +198,19 @@ for cell in cells:
     exec(compile(cell, "cell", "exec"), {})
 if sys.argv[1] != "colab":
     assert sys.path == before[1]
-    assert not [name for name in set(sys.modules) - before[0] if "normlib" in name or "torch" in name]
+    assert not [name for name in set(sys.modules) - before[0] if name.startswith(("normlib", "normcourse", "torch"))]
 else:
-    import normlib, os
-    print("normlib from", normlib.__file__)
+    import normcourse, normlib, os
+    print("normlib from", normlib.__file__, "and normcourse from", normcourse.__file__)
     print("mode", os.environ["NORMLIB_MODE"], "entries", sum("course" in entry for entry in sys.path))
 """
 
 
 def run_cells(cells, cwd, colab=True):
-    env = {key: value for key, value in os.environ.items() if key not in ("NORMLIB_MODE", "PYTHONPATH")}
-    command = [sys.executable, "-c", RUN_CELLS, "colab" if colab else "elsewhere"]
+    env = {key: value for key, value in os.environ.items() if key != "NORMLIB_MODE"}
+    # Without the module site (-S), Python does not read the files that lead to this checkout, where it is installed.
+    env["PYTHONPATH"] = os.pathsep.join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    command = [sys.executable, "-S", "-c", RUN_CELLS, "colab" if colab else "elsewhere"]
     return subprocess.run(command, cwd=cwd, env=env, input=json.dumps(cells), capture_output=True, text=True)
 
 
@@ -201,12 +230,14 @@ def cell(repository, content, mode="recorded", tag="v0.1.0"):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A published course: this package at a tag, and one commit after it."""
+    """A published course: what the set-up cell needs of it at a tag, and one commit after it."""
     folder = tmp_path_factory.mktemp("published") / "course"
-    (folder / "normlib").mkdir(parents=True)
-    for name in ("__init__.py", "_arguments.py", "_devices.py", "runtime.py"):
-        (folder / "normlib" / name).write_bytes((ROOT / "normlib" / name).read_bytes())
-    (folder / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    for name in ("pyproject.toml", "normcourse/pyproject.toml", "book/claims.yml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    for package in ("normlib", "normcourse"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored, dirs_exist_ok=True)
 
     def git(*arguments):
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
@@ -234,7 +265,8 @@ def test_setup_cell_clones_once_and_follows_the_mode(repository, tmp_path):
     assert [line.split("; ")[1] for line in lines[:3]] == ["mode: smoke, heavy cells run tiny"] * 2 + [
         "mode: full, heavy cells train"
     ]
-    assert lines[3] == f"normlib from {tmp_path / 'course' / 'normlib' / '__init__.py'}"
+    course = tmp_path / "course"
+    assert lines[3] == f"normlib from {course}/normlib/__init__.py and normcourse from {course}/normcourse/__init__.py"
     assert lines[4] == "mode full entries 1"
     assert [path.name for path in tmp_path.iterdir()] == ["course"]
     log = subprocess.run(["git", "log", "--format=%s"], cwd=tmp_path / "course", capture_output=True, text=True)
