@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def selective_accuracy(answer: Callable) -> Verdict:
     score = score**3  # far from uniform
     order = np.argsort(-score)
 
-    def verdicts():
+    def verdicts() -> Iterator[Verdict]:
         for coverage in (0.5, 1.0, 0.25, 0.01):
             k = max(1, round(coverage * len(score)))
             right, high = correct[order[:k]].mean(), score > (1 - coverage) * score.max()
@@ -126,8 +126,7 @@ def within_class_auroc(answer: Callable) -> Verdict:
     score, correct = _samples(ties=False)
     label = np.array([2, 1, 1, 0, 0, 0, 0, 0, 0, 2, 2, 1, 1, 2, 1, 3])
     groups = [(score[label == c], correct[label == c]) for c in range(4)]
-    wins, sizes = zip(*((_wins(s, g)[0], g.sum() * (~g).sum()) for s, g in groups), strict=True)
-    wins, sizes = np.array(wins), np.array(sizes)
+    wins, sizes = np.array([(_wins(s, g)[0], g.sum() * (~g).sum()) for s, g in groups]).T
     mixed, counts = sizes > 0, np.array([len(s) for s, _ in groups])
     right = (wins * sizes).sum() / sizes.sum()
     found = outcome(answer, score, correct, label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -203,7 +203,7 @@ def _if_it_leans(found: Any, z: Tensor) -> str:
     return NOT_ORTHOGONAL if inner.abs().max() > 1e-6 else ""
 
 
-def _autograd_verdicts(answer: Callable, z1: Tensor, z2: Tensor):
+def _autograd_verdicts(answer: Callable, z1: Tensor, z2: Tensor) -> Iterator[Verdict]:
     right1, right2 = gradients.cosine_loss_grad(z1, z2)
     detached = {
         OPPOSITE: -right1,

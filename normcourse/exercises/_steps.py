@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,10 @@ def hand_step(new_norm: float, turn: float, student_id: str) -> Verdict:
     numbers = variant(student_id, "A2")
     norm, grad, lr = numbers.norm, numbers.grad, numbers.lr
     ratio = lr * grad / norm
-    hand = {"rtol": 5e-3, "unknown": "not right, and no mistake that we know: draw the triangle, its legs ‖z‖ and η‖∇‖"}
+    hand: dict[str, Any] = {
+        "rtol": 5e-3,
+        "unknown": "not right, and no mistake that we know: draw the triangle, its legs ‖z‖ and η‖∇‖",
+    }
     growth = {
         "norm: lengths at right angles add by their squares": norm + lr * grad,
         "norm: that is the squared norm": norm**2 + (lr * grad) ** 2,
@@ -203,7 +207,11 @@ def doubling_steps(plain: float, with_momentum: float, student_id: str) -> Verdi
         "momentum changes something": right,
         "1 - μ is the factor, not μ": right * numbers.momentum**2,
     }
-    hand = {"rtol": 5e-3, "praise": "right", "unknown": "not right, and no mistake that we know: solve the law for T"}
+    hand: dict[str, Any] = {
+        "rtol": 5e-3,
+        "praise": "right",
+        "unknown": "not right, and no mistake that we know: solve the law for T",
+    }
     cases = (("plain", plain, right, plainly), ("with momentum", with_momentum, right * left**2, moving))
     return first_wrong(
         judge(found, value, {f"{name}: {message}": wrong for message, wrong in mistakes.items()}, **hand)

@@ -87,7 +87,7 @@ def first_alarm(answer: Callable) -> Verdict:
     """
     values = [1.0, 5.0, 1.0, 0.5, 7.0, -2.0, 9.0, 9.0, 1.0]
     nan = [1.0, math.nan, math.nan, 1.0]
-    cases = [
+    cases: list[tuple[str, tuple, int | None, dict[int | None, str]]] = [
         ("patience 3", (values, 0.0, 4.0, 3), 4, {1: "One step out of bounds is no alarm", 6: "Tell where it began"}),
         ("patience 1", (values, 0.0, 4.0, 1), 1, {}),
         ("values equal to a bound", ([4.0, 0.0], 0.0, 4.0, 1), None, {0: "A bound itself is allowed"}),

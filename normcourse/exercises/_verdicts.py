@@ -132,7 +132,7 @@ def rows(count: int, dim: int, seed: int) -> Tensor:
     >>> rows(3, 2, seed=0).shape
     torch.Size([3, 2])
     """
-    like = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64}
+    like: dict[str, Any] = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64}
     directions = torch.nn.functional.normalize(torch.randn(count, dim, **like), dim=1)
     return directions * torch.exp(0.5 * torch.randn(count, 1, **like))
 

@@ -14,6 +14,7 @@ What the reader moves can be read back: ``widget.z``.
 """
 
 import importlib
+from typing import Any
 
 __all__ = ["ConfidenceDial", "CutAndScale", "DragEmbedding", "Race", "Sphere"]
 
@@ -26,7 +27,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its figures are {', '.join(__all__)}")

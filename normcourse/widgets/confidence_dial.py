@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import traitlets
 
-from normcourse.widgets.base import Explorable, module
+from normcourse.widgets.base import InteractiveFigure, module
 from normlib._utils.arguments import check_type
 from normlib._utils.tables import check_columns
 from normlib.plotting import PALETTE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COLUMNS = 25  # of the picture that holds all images
 
 
-class ConfidenceDial(Explorable):
+class ConfidenceDial(InteractiveFigure):
     """Test images, dropped from the shortest embedding on, beside two baselines: untrained norms, and chance.
 
     Args:
@@ -55,7 +55,7 @@ class ConfidenceDial(Explorable):
     threshold = traitlets.CFloat(0.0, min=0).tag(sync=True)
     network = traitlets.Int(0, min=0).tag(sync=True)
 
-    def __init__(self, samples: pd.DataFrame, images: ImageSet, **shown) -> None:
+    def __init__(self, samples: pd.DataFrame, images: ImageSet, **shown: Any) -> None:
         from normlib.data import ImageSet
 
         check_columns(samples, ["seed", "epoch", "index", "norm", "correct"], "samples")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import traitlets
 
-from normcourse.widgets.base import Explorable, module
+from normcourse.widgets.base import InteractiveFigure, module
 from normlib._utils.tables import check_columns, check_table
 from normlib.plotting import PALETTE
 
@@ -21,7 +21,7 @@ SCALE = 3000  # of the numbers that are kept as integers of two bytes
 LARGEST = np.iinfo("<i2").max / SCALE
 
 
-class CutAndScale(Explorable):
+class CutAndScale(InteractiveFigure):
     """Recorded networks that were cut by c, beside uncut ones at c² times the step size.
 
     Args:
@@ -52,7 +52,7 @@ class CutAndScale(Explorable):
     biases = traitlets.Bool(False).tag(sync=True)
     batch_norm = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(self, table: pd.DataFrame, **shown) -> None:
+    def __init__(self, table: pd.DataFrame, **shown: Any) -> None:
         check_table(table)
         check_columns(table, [*NETWORK, "cut", "step", "lr", "seed", "loss", "norm", "spread"])
         if (table["cut"] == 1).all():
@@ -119,7 +119,7 @@ def summary(table: pd.DataFrame, cuts: list[float], lr: float) -> np.ndarray:
         ):
             groups = rows.groupby([*NETWORK, "step"])[["loss", "norm", "spread"]]
             mean, half = groups.mean().unstack(), width * groups.sem().unstack()
-            parts = [mean["loss"], half["loss"], mean["norm"], half["norm"], mean["spread"].iloc[:, :1]]
+            parts = [mean["loss"], half["loss"], mean["norm"], half["norm"], mean["spread"].to_numpy()[:, :1]]
             found.append(np.concatenate(parts, axis=1))
     shape = [table[name].nunique() for name in NETWORK]
     return np.stack(found, axis=1).reshape(*shape, len(cuts), 2, -1)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from normcourse.widgets.base import Explorable, module
+from normcourse.widgets.base import InteractiveFigure, module
 from normlib.gradients import cosine_loss_grad
 from normlib.plotting import PALETTE
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.figure import Figure
 
 
-class DragEmbedding(Explorable):
+class DragEmbedding(InteractiveFigure):
     """One embedding z in the plane, a target direction, and the gradient of ``-cos φ`` everywhere.
 
     The reader moves both. While the target is pulled, z follows by steps of SGD, the more slowly the longer it is.
@@ -54,7 +55,7 @@ class DragEmbedding(Explorable):
         import torch
         from matplotlib.figure import Figure
 
-        def descent(points):
+        def descent(points: torch.Tensor) -> torch.Tensor:
             towards = torch.tensor([[math.cos(self.target), math.sin(self.target)]], dtype=torch.float64)
             return torch.cat([-cosine_loss_grad(point[None], towards)[0] for point in points])
 
@@ -66,7 +67,7 @@ class DragEmbedding(Explorable):
         figure = Figure(figsize=(4.4, 4.2), layout="constrained")
         ax = figure.subplots()
         ax.quiver(*field.T, *descent(field).T, color=PALETTE["sky"], scale=18, width=0.004)
-        arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.01}
+        arrows: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.01}
         ends = [longest * math.cos(self.target), longest * math.sin(self.target)]
         for start, arrow, name, colour in (
             ((0, 0), ends, "target", "orange"),

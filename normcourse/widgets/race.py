@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import traitlets
 
-from normcourse.widgets.base import Explorable, module
+from normcourse.widgets.base import InteractiveFigure, module
 from normlib.plotting import PALETTE
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ LANES = {1: "blue", 2: "orange", 3: "green", 4: "purple"}
 GOAL = math.acos(1 - 1e-3)
 
 
-class Race(Explorable):
+class Race(InteractiveFigure):
     """Four pairs with norms of 1, 2, 3 and 4 times the shortest take steps of SGD under ``-cos φ``.
 
     A pair has arrived when its cosine is at least 0.999. Beside the steps stands the law of small steps.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from normcourse.widgets.base import Explorable, module
+from normcourse.widgets.base import InteractiveFigure, module
 from normlib._utils.arguments import check_seed
 from normlib.plotting import PALETTE
 
@@ -22,7 +22,7 @@ POINTS = 150
 COLOURS = ("blue", "orange", "green", "purple")
 
 
-class Sphere(Explorable):
+class Sphere(InteractiveFigure):
     """Encoders with three-dimensional embeddings, trained here in some seconds on mixtures of classes.
 
     The three mixtures differ in how often the four classes are drawn. They share the centres of the classes, and their
@@ -58,7 +58,7 @@ class Sphere(Explorable):
     tilt = traitlets.CFloat(0.4, min=-1.571, max=1.571).tag(sync=True)
     colour = traitlets.Enum(("norm", "class"), "norm").tag(sync=True)
 
-    def __init__(self, seed: int = 0, **shown) -> None:
+    def __init__(self, seed: int = 0, **shown: Any) -> None:
         check_seed(seed)
         super().__init__(**shown)  # refuses a setting before anything is trained
         trained = [_train(weights, seed) for weights in WEIGHTS]
