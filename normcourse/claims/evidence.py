@@ -267,7 +267,7 @@ def _reduced(part: Part, rows: pd.DataFrame) -> float:
         )
         return _auroc(rows[part.value].to_numpy(), chosen)
     if part.estimator == "spearman":
-        return float(rows[[part.value, part.other]].rank().corr().iloc[0, 1])
+        return float(rows[[part.value, part.other]].rank().corr().to_numpy()[0, 1])
     if part.estimator in EXTREMES:
         return float(EXTREMES[part.estimator](rows[part.value].to_numpy()))
     return float(rows[part.value].mean())

@@ -215,7 +215,7 @@ def cifar10n(*, root: str | os.PathLike | None = None, download: bool = False) -
     return HumanVotes("CIFAR-10N", (people[:, :, None] == np.arange(10)).sum(axis=1), found["clean"].astype(np.int64))
 
 
-def load(name: Literal["digits", "cifar10", "cifar10-jpeg"], split: str = "train") -> ImageSet:
+def load(name: str, split: str = "train") -> ImageSet:
     """A data set by its name, as experiments name it.
 
     Args:
