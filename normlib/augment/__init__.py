@@ -1,5 +1,5 @@
 """Random views of a whole batch at once: each image has its own crop, flip, colours, rotation or noise."""
 
-from normlib.augment.two_views import Parameters, TwoViews, apply, random_boxes
+from normlib.augment.two_views import Parameters, TwoViews, apply
 
-__all__ = ["Parameters", "TwoViews", "apply", "random_boxes"]
+__all__ = ["Parameters", "TwoViews", "apply"]

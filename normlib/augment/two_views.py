@@ -2,7 +2,7 @@
 
 Drawing lots and applying them are separate: :meth:`TwoViews.sample_parameters` turns a generator into
 :class:`Parameters` (what happens to which image, in pixels, degrees and factors), and :func:`apply` carries them out
-without chance and without a loop over images: one ``grid_sample`` for all geometry, then a few passes for the colours.
+without randomness and without a loop over images: one ``grid_sample`` for all geometry, then a few passes for the colours.
 
 Given the same parameters the result is torchvision's for float tensors, to 2e-6 per pixel (its chain on 8-bit PIL
 images rounds after every step and ends 1.1/255 away on average). The parameters follow torchvision's distributions,
@@ -158,7 +158,7 @@ class TwoViews:
 
         Args:
             images: ``(N, C, H, W)``, uint8, or float in [0, 1].
-            generator: Source of all chance, on the CPU (then the draws are the same whatever the images' device) or on
+            generator: Source of all randomness, on the CPU (then the draws are the same whatever the images' device) or on
                 the images' device (then nothing waits for it). ``None``: torch's global one of the images' device.
             check: Whether float images are searched for values outside [0, 1]; ``None``: on the CPU only, for on a
                 GPU the search would wait for all work in flight.
@@ -189,13 +189,13 @@ class TwoViews:
         n, channels, height, width = images.shape
         device = images.device if generator is None else generator.device
         source: dict[str, Any] = {"generator": generator, "device": device}
-        chance = source | {"dtype": torch.float32}  # whatever the default dtype is
+        drawing = source | {"dtype": torch.float32}  # whatever the default dtype is
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return low + (high - low) * torch.rand(n, *shape, **chance)
+            return low + (high - low) * torch.rand(n, *shape, **drawing)
 
         def coin(probability: float) -> Tensor | None:
-            return torch.rand(n, **chance) < probability if probability else None
+            return torch.rand(n, **drawing) < probability if probability else None
 
         def jitter(strength: float, low: float, neutral: float) -> Tensor | None:
             happens = coin(self.jitter if strength else 0)
@@ -218,7 +218,7 @@ class TwoViews:
             saturation=factor(self.saturation),
             hue=jitter(self.hue, -self.hue, 0.0),
             grayscale=coin(self.grayscale),
-            noise=torch.randn(pixels, **chance).mul_(self.noise) if self.noise else None,
+            noise=torch.randn(pixels, **drawing).mul_(self.noise) if self.noise else None,
         ).to(images.device)
 
 
@@ -241,7 +241,7 @@ def random_boxes(
         n: Number of boxes.
         height, width: Of the images, in pixels.
         scale, ratio: As in :class:`TwoViews`.
-        generator: Source of chance.
+        generator: Source of randomness.
         device: Of the generator and of the result.
 
     Returns:
@@ -250,15 +250,15 @@ def random_boxes(
     >>> random_boxes(1, 32, 32, scale=(1.0, 1.0), ratio=(1.0, 1.0))
     tensor([[ 0.,  0., 32., 32.]])
     """
-    chance: dict[str, Any] = {"generator": generator, "device": device, "dtype": torch.float32}
-    share, tilt = torch.rand(2, n, 10, **chance)
+    drawing: dict[str, Any] = {"generator": generator, "device": device, "dtype": torch.float32}
+    share, tilt = torch.rand(2, n, 10, **drawing)
     target = height * width * (scale[0] + (scale[1] - scale[0]) * share)
     shape = ratio[0] * (ratio[1] / ratio[0]) ** tilt
     h, w = (target / shape).sqrt_().round_(), (target * shape).sqrt_().round_()
     fits = (h > 0) & (h <= height) & (w > 0) & (w <= width)
     first = fits.int().argmax(1, keepdim=True)  # of equals, argmax takes the first
     h, w = h.gather(1, first)[:, 0], w.gather(1, first)[:, 0]
-    down, across = torch.rand(2, n, **chance)
+    down, across = torch.rand(2, n, **drawing)
     drawn = (down * (height - h + 1)).floor_(), (across * (width - w + 1)).floor_(), h, w
     central_h = min(height, max(1, round(width / ratio[0])))
     central_w = min(width, max(1, round(height * ratio[1])))

@@ -10,7 +10,8 @@ from scipy.stats import binomtest, fisher_exact, ks_2samp, norm
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
-from normlib.augment import Parameters, TwoViews, apply, random_boxes
+from normlib.augment import Parameters, TwoViews, apply
+from normlib.augment.two_views import random_boxes
 
 TOLERANCE = 2e-6  # of values in [0, 1]: a few float32 roundings
 DRAWS = 4000
@@ -410,15 +411,15 @@ def test_on_a_gpu_a_cpu_generator_gives_the_same_views_and_a_gpu_generator_never
         ({"size": 0}, "size must be .* got 0"),
         ({"size": 32.0}, "size must be .* got 32.0"),
         ({"size": True}, "size must be .* got True"),
-        ({"area": (0.0, 1.0)}, "area must be a number > 0, got 0.0"),
-        ({"area": (0.2, 1.5)}, "area must be a number ≥ 0.2 and ≤ 1.0, got 1.5"),
-        ({"area": 0.2}, "area must be a pair .* got 0.2"),
+        ({"scale": (0.0, 1.0)}, "scale must be a number > 0, got 0.0"),
+        ({"scale": (0.2, 1.5)}, "scale must be a number ≥ 0.2 and ≤ 1.0, got 1.5"),
+        ({"scale": 0.2}, "scale must be a pair .* got 0.2"),
         ({"ratio": (2.0, 1.0)}, "ratio must be a number ≥ 2.0"),
         ({"zoom": (1.0, float("inf"))}, "zoom must be a number ≥ 1.0"),
         ({"zoom": (1.0, float("nan"))}, "zoom must be a number ≥ 1.0"),
         ({"flip": 1.2}, r"flip must be a number ≥ 0 and ≤ 1, got 1.2"),
         ({"jitter": -0.1}, "jitter must be"),
-        ({"grey": float("nan")}, "grey must be .* got nan"),
+        ({"grayscale": float("nan")}, "grayscale must be .* got nan"),
         ({"hue": 0.6}, r"hue must be a number ≥ 0 and ≤ 0.5, got 0.6"),
         ({"brightness": -1.0}, "brightness must be"),
         ({"contrast": float("inf")}, "contrast must be a number ≥ 0, got inf"),

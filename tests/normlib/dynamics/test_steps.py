@@ -1,180 +1,217 @@
-"""The propositions of the chapters by symbols: what a chapter checks by numbers holds for all numbers.
+"""Laws of steps, paths and equilibria against autograd and real optimisers."""
 
-Each test rebuilds one formula from its definition with sympy and leaves nothing over.
-"""
+import math
 
 import pytest
-import sympy as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-A, ETA, RHO, SIGMA, LAM, MU, T = sp.symbols("A eta rho sigma lambda mu t", positive=True)
-PHI, START = sp.symbols("phi phi_0", positive=True)
+from normlib import dynamics, gradients, losses
+from normlib.interventions import grad_scale
 
-
-def is_zero(expression) -> bool:
-    """Zero after simplification, and at a point where a wrong simplification would show."""
-    point = {symbol: sp.Rational(k + 3, 7) for k, symbol in enumerate(sorted(expression.free_symbols, key=str))}
-    return sp.simplify(expression) == 0 and abs(sp.N(expression.subs(point))) < 1e-12
-
-
-@pytest.mark.parametrize("dim", [2, 3, 4])
-def test_jacobian_of_normalisation_is_the_projection_over_the_norm(dim):
-    z = sp.Matrix(sp.symbols(f"z1:{dim + 1}", real=True))
-    norm = sp.sqrt(sum(entry**2 for entry in z))
-    u = z / norm
-    by_formula = (sp.eye(dim) - u * u.T) / norm
-    assert all(is_zero(entry) for entry in u.jacobian(z) - by_formula)
+LAWS = ("exact", "continuous")
+ANGLES, NORMS, RATES = st.floats(0.01, 3.13), st.floats(0.05, 20), st.floats(1e-4, 20)
 
 
-def pair(dim=3):
-    z = sp.Matrix(sp.symbols(f"z1:{dim + 1}", real=True))
-    target = sp.Matrix([1] + [0] * (dim - 1))
-    norm = sp.sqrt(sum(entry**2 for entry in z))
-    return z, norm, -(z.dot(target)) / norm
+def pair_in(dim, angle, norm1, norm2, seed=0):
+    """Two float64 embeddings of these norms with this angle between them, in a random plane."""
+    u, v = torch.randn(2, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    u = u / u.norm()
+    v = v - (u @ v) * u
+    return (norm1 * u)[None], norm2 * (math.cos(angle) * u + math.sin(angle) * v / v.norm())[None]
 
 
-def test_cosine_gradient_is_orthogonal_and_of_size_sine_over_norm():
-    z, norm, loss = pair()
-    gradient = sp.Matrix([loss.diff(entry) for entry in z])
-    assert is_zero(z.dot(gradient))
-    assert is_zero(gradient.dot(gradient) - (1 - loss**2) / norm**2)
+def step_by_autograd(z1, z2, lr, power=0.0):
+    z = [z1.clone().requires_grad_(), z2.clone().requires_grad_()]
+    grads = torch.autograd.grad(losses.cosine_loss(*(grad_scale(part, power) for part in z)), z)
+    return [(part - lr * grad).detach() for part, grad in zip(z, grads, strict=True)]
 
 
-def test_orthogonal_step_lengthens_by_pythagoras():
-    z, norm, loss = pair()
-    gradient = sp.Matrix([loss.diff(entry) for entry in z])
-    after = z - ETA * gradient
-    assert is_zero(after.dot(after) - norm**2 - ETA**2 * gradient.dot(gradient))
+def angle_between(z1, z2):
+    """Exact near 0 and π, where the arccosine is not."""
+    u, v = losses.unit(z1), losses.unit(z2)
+    return 2 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1))[0].item()
 
 
-@pytest.mark.parametrize("decoupled", [False, True])
-def test_contrastive_gradient_with_respect_to_directions(decoupled):
-    """Four views, similarities as free symbols: the slope of the mean loss is both weights minus the pull."""
-    n, tau = 4, sp.Symbol("tau", positive=True)
-    positive = [2, 3, 0, 1]
-    s = sp.Matrix(n, n, lambda i, j: sp.Symbol(f"s{min(i, j)}{max(i, j)}", real=True))
-    candidates = [[b for b in range(n) if b != a and not (decoupled and b == positive[a])] for a in range(n)]
-    totals = [sum(sp.exp(s[a, b] / tau) for b in candidates[a]) for a in range(n)]
-    loss = sum(sp.log(totals[a]) - s[a, positive[a]] / tau for a in range(n)) / n
-    w = sp.Matrix(n, n, lambda a, b: sp.exp(s[a, b] / tau) / totals[a] if b in candidates[a] else 0)
-    for b in range(1, n):
-        by_formula = (w[0, b] + w[b, 0] - 2 * (b == positive[0])) / (n * tau)
-        assert is_zero(loss.diff(s[0, b]) - by_formula)
+@settings(deadline=None, max_examples=200)
+@given(ANGLES, NORMS, NORMS, RATES, st.sampled_from([0.0, 0.5, 1.0, 2.0]), st.integers(2, 30))
+def test_cosine_step_is_one_step_of_autograd_in_any_dimension(angle, norm1, norm2, lr, power, dim):
+    z1, z2 = step_by_autograd(*pair_in(dim, angle, norm1, norm2), lr, power)
+    state = dynamics.cosine_step(math.cos(angle), math.sin(angle), norm1, norm2, lr, power)
+    assert state[0] ** 2 + state[1] ** 2 == pytest.approx(1, abs=1e-12)
+    assert math.atan2(state[1], state[0]) == pytest.approx(angle_between(z1, z2), abs=1e-9)
+    assert state[2] == pytest.approx(z1.norm().item(), rel=1e-10)
+    assert state[3] == pytest.approx(z2.norm().item(), rel=1e-10)
 
 
-def test_cosine_after_one_step_on_both_points():
-    turn = sp.atan(A * sp.sin(PHI))
-    change = sp.expand_trig(sp.cos(PHI - 2 * turn)) - sp.cos(PHI)
-    by_formula = 2 * A * sp.sin(PHI) ** 2 * (1 - A * sp.cos(PHI)) / (1 + A**2 * sp.sin(PHI) ** 2)
-    assert is_zero(sp.simplify(change - by_formula))
+@settings(deadline=None, max_examples=50)
+@given(st.sampled_from(["cosine", "nt-xent", "decoupled", "cross-view"]), NORMS, RATES, st.integers(0, 2**31))
+def test_norm_after_step_is_that_of_a_real_step(loss, norm, lr, seed):
+    z1, z2 = norm * torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    leaf = z1.clone().requires_grad_()
+    value = losses.cosine_loss(leaf, z2) if loss == "cosine" else losses.info_nce(leaf, z2, denominator=loss)
+    (grad,) = torch.autograd.grad(value, leaf)
+    predicted = dynamics.norm_after_step(z1, grad, lr)
+    torch.testing.assert_close(predicted, (z1 - lr * grad).norm(dim=1), rtol=1e-10, atol=0)
+    assert (predicted >= z1.norm(dim=1)).all()
 
 
-def test_a_step_ratio_of_one_over_one_plus_cosine_solves_a_pair():
-    """The turn of both is then the angle itself, since tan(φ/2) = sin φ / (1 + cos φ)."""
-    half = T
-    assert is_zero(sp.tan(half) - sp.expand_trig(sp.sin(2 * half)) / (1 + sp.expand_trig(sp.cos(2 * half))))
+@settings(deadline=None, max_examples=300)
+@given(st.floats(0, math.pi), NORMS, NORMS, RATES)
+def test_no_step_raises_the_cosine_by_more_than_the_bound(angle, norm1, norm2, lr):
+    after, *_ = dynamics.cosine_step(math.cos(angle), math.sin(angle), norm1, norm2, lr)
+    bound = dynamics.cosine_change_bound(angle, norm1, lr, norm2=norm2).item()
+    assert after - math.cos(angle) <= bound * (1 + 1e-9) + 1e-12
 
 
-def test_cosine_falls_exactly_when_the_ratio_times_the_cosine_exceeds_one():
-    c, s = sp.symbols("c s", real=True)
-    change = 2 * A * s**2 * (1 - A * c) / (1 + A**2 * s**2)
-    assert sp.solve(change, c) == [1 / A]
-    assert change.subs({A: 2, c: sp.Rational(3, 5), s: sp.Rational(4, 5)}) < 0
+def test_bound_on_the_cosine_is_sharp_for_small_steps_and_reads_as_stated():
+    angle, ratio = 2.0, 1e-4
+    after, *_ = dynamics.cosine_step(math.cos(angle), math.sin(angle), 3.0, 3.0, 9 * ratio)
+    bound = dynamics.cosine_change_bound(angle, 3.0, lr=9 * ratio).item()
+    assert (after - math.cos(angle)) / bound == pytest.approx(1, abs=1e-6)
+    stated = 2 * ratio * math.sin(angle) ** 2 * (1 + ratio * abs(math.cos(angle)))
+    assert bound == pytest.approx(stated, rel=1e-12)
 
 
-def test_safe_bound_follows_from_two_inequalities():
-    """sin δ ≤ A sin φ and 1 - cos δ ≤ (A sin φ)² / 2, put into cos(φ - δ) - cos φ."""
-    delta = sp.Symbol("delta", positive=True)
-    change = sp.cos(PHI - delta) - sp.cos(PHI)
-    parts = sp.sin(PHI) * sp.sin(delta) - sp.cos(PHI) * (1 - sp.cos(delta))
-    assert is_zero(sp.expand_trig(change) - parts)
-    pushed = A * sp.sin(PHI)
-    bound = sp.sin(PHI) * pushed + sp.Abs(sp.cos(PHI)) * pushed**2 / 2
-    assert is_zero(bound - A * sp.sin(PHI) ** 2 * (1 + A * sp.Abs(sp.cos(PHI)) / 2))
+def test_bound_often_quoted_fails_for_obtuse_pairs_and_for_long_steps():
+    """(η sin² φ / ρ²)(2 - η cos φ / ρ²), with the smaller norm ρ, is less than what a step can do."""
+
+    def quoted(angle, norm, lr):
+        return lr * math.sin(angle) ** 2 / norm**2 * (2 - lr * math.cos(angle) / norm**2)
+
+    for angle, lr in ((2.5, 0.1), (1.0, 5.0)):
+        after, *_ = dynamics.cosine_step(math.cos(angle), math.sin(angle), 1.0, 1.0, lr)
+        change = after - math.cos(angle)
+        assert change > quoted(angle, 1.0, lr)
+        assert change <= dynamics.cosine_change_bound(angle, 1.0, lr).item()
 
 
-def test_half_tangent_falls_exponentially():
-    angle = 2 * sp.atan(sp.tan(START / 2) * sp.exp(-A * T))
-    slope = sp.diff(angle, T) + A * sp.sin(angle)
-    assert is_zero(sp.simplify(sp.expand_trig(slope)))
-    assert abs(sp.N((angle.subs(T, 0) - START).subs(START, 2))) < 1e-12
+@settings(deadline=None, max_examples=30)
+@given(ANGLES, st.floats(0.3, 5), st.floats(0.3, 5), st.floats(1e-3, 5), st.integers(0, 12))
+def test_exact_path_is_that_of_autograd(angle, norm1, norm2, lr, steps):
+    z = pair_in(5, angle, norm1, norm2)
+    for _ in range(steps):
+        z = step_by_autograd(*z, lr)
+    found = dynamics.angle_after_steps(angle, norm1, lr, steps, norm2=norm2)
+    assert found.item() == pytest.approx(angle_between(*z), abs=1e-8)
 
 
-def test_time_to_align_inverts_the_half_tangent_law():
-    target = sp.Symbol("phi_1", positive=True)
-    time = sp.log(sp.tan(START / 2) / sp.tan(target / 2)) / A
-    assert is_zero(sp.tan(START / 2) * sp.exp(-A * time) - sp.tan(target / 2))
+def test_continuous_path_is_the_limit_of_small_steps_with_an_error_of_first_order():
+    errors = []
+    for lr in (0.02, 0.01, 0.005):
+        exact, limit = (
+            dynamics.angle_after_steps(2.5, 1.0, lr, round(2 / lr), norm2=2.0, law=law).item() for law in LAWS
+        )
+        errors.append(abs(exact - limit))
+    assert errors[2] < 5e-3
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.05)
+    assert errors[1] / errors[2] == pytest.approx(2, rel=0.05)
 
 
-def test_aligning_a_pair_adds_at_most_the_step_size_to_its_squared_norm():
-    growth = (ETA * sp.sin(PHI) / RHO) ** 2  # of the squared norm, in one step
-    turn = -2 * ETA * sp.sin(PHI) / RHO**2
-    slope = sp.simplify(growth / turn)
-    assert is_zero(slope + ETA * sp.sin(PHI) / 2)
-    gained = sp.integrate(slope, (PHI, START, 0))
-    assert is_zero(gained - ETA / 2 * (1 - sp.cos(START)))
-    assert gained.subs(START, sp.pi) == ETA
+@pytest.mark.parametrize("law", LAWS)
+def test_paths_broadcast_and_stack_over_several_steps(law):
+    angles, norms = torch.tensor([[0.5], [2.0]]), torch.tensor([1.0, 2.0, 4.0])
+    path = dynamics.angle_after_steps(angles, norms, 0.1, [0, 3, 3, 10], law=law)
+    assert path.shape == (4, 2, 3)
+    torch.testing.assert_close(path[0], angles.double().expand(2, 3))
+    assert torch.equal(path[1], path[2])
+    one = dynamics.angle_after_steps(2.0, 4.0, 0.1, 10, law=law)
+    torch.testing.assert_close(path[3, 1, 2], one)
 
 
-def test_noise_lengthens_with_the_quarter_power_and_momentum_by_its_square():
-    q = sp.Function("q")  # squared norm
-    strength = ETA**2 * SIGMA**2 / (1 - MU) ** 2
-    law = sp.sqrt(RHO**4 + 2 * strength * T)
-    assert is_zero(sp.diff(law, T) - strength / law)
-    assert sp.checkodesol(sp.Eq(q(T).diff(T), strength / q(T)), sp.Eq(q(T), law))[0]
+@pytest.mark.parametrize("law", LAWS)
+def test_opposition_stays_and_agreement_stays(law):
+    path = dynamics.angle_after_steps([0.0, math.pi], 0.1, 5.0, 7, law=law)
+    torch.testing.assert_close(path, torch.tensor([0.0, math.pi], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("power", [0, 1, sp.Rational(3, 2)])
-def test_equilibrium_balances_growth_and_decay(power):
-    from normlib.dynamics import equilibrium_norm
-
-    norm = (ETA * SIGMA**2 / (2 * LAM * (1 - MU))) ** (sp.Integer(1) / (4 - 2 * power))
-    growth = (ETA * SIGMA * norm ** (power - 1) / (1 - MU)) ** 2
-    decay = 2 * ETA * LAM / (1 - MU) * norm**2
-    assert is_zero(sp.simplify(growth / decay) - 1)
-    numbers = {ETA: 0.3, SIGMA: 0.7, LAM: 0.02, MU: 0.6}
-    given = equilibrium_norm("sgd", lr=0.3, noise=0.7, weight_decay=0.02, momentum=0.6, power=float(power))
-    assert given == pytest.approx(float(norm.subs(numbers)), rel=1e-12)
-
-
-def test_without_momentum_the_angle_turned_at_equilibrium_depends_on_step_size_and_decay_alone():
-    norm = (ETA * SIGMA**2 / (2 * LAM)) ** sp.Rational(1, 4)
-    assert is_zero(ETA * SIGMA / norm**2 - sp.sqrt(2 * ETA * LAM))
+@settings(deadline=None, max_examples=50)
+@given(
+    st.floats(0.5, 3.1), st.floats(0.05, 0.9), st.floats(0.5, 5), st.floats(0.5, 5), st.sampled_from([0.0, 1.0, 2.0])
+)
+def test_time_to_align_inverts_the_continuous_path(angle, share, norm1, norm2, power):
+    target = share * angle
+    time = dynamics.time_to_align(angle, target, norm1, 1e-3, norm2=norm2, power=power).item()
+    pair = {"norm2": norm2, "power": power, "law": "continuous"}
+    before, after = dynamics.angle_after_steps(angle, norm1, 1e-3, [math.floor(time), math.ceil(time)], **pair)
+    assert after.item() - 1e-12 <= target <= before.item() + 1e-12
 
 
-def test_adamw_balances_at_a_norm_that_knows_no_gradient():
-    from normlib.dynamics import equilibrium_norm
-
-    dim = sp.Symbol("D", positive=True)
-    norm = sp.sqrt(ETA * dim / (2 * LAM))
-    assert is_zero(ETA**2 * dim - 2 * ETA * LAM * norm**2)
-    assert equilibrium_norm("adamw", lr=0.1, weight_decay=0.2, dim=8) == pytest.approx(2**0.5)
+def test_time_to_align_is_quadratic_in_the_norm_and_endless_from_opposition():
+    times = dynamics.time_to_align(2.0, 0.1, [1.0, 3.0], 0.01)
+    assert (times[1] / times[0]).item() == pytest.approx(9)
+    assert dynamics.time_to_align(math.pi, 0.1, 1.0, 0.01).item() == math.inf
+    assert dynamics.time_to_align(0.3, 0.3, 1.0, 0.01).item() == 0
 
 
-def test_full_grad_scale_leaves_growth_and_decay_in_one_ratio():
-    """p = 2: both are proportional to the squared norm, so one of them wins at every norm."""
-    growth, decay = (ETA * SIGMA * RHO) ** 2, 2 * ETA * LAM * RHO**2
-    assert is_zero(growth / decay - ETA * SIGMA**2 / (2 * LAM))
+def settle(make_optimizer, start, noise, steps, power=0.0, dim=50, points=40):
+    """Free points under fresh tangential noise of size noise · ‖z‖^(p-1); root mean square of the norms at the end."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(points, dim, generator=generator, dtype=torch.float64)
+    z = (start * z / z.norm(dim=1, keepdim=True)).requires_grad_()
+    optimizer = make_optimizer([z])
+    norms = []
+    for step in range(steps):
+        with torch.no_grad():
+            push = gradients.tangent(z, torch.randn(points, dim, generator=generator, dtype=torch.float64))
+            z.grad = noise * push / push.norm(dim=1, keepdim=True) * z.norm(dim=1, keepdim=True) ** (power - 1)
+        optimizer.step()
+        if step > 0.8 * steps:
+            norms.append(z.detach().norm(dim=1).mean().item())
+    return sum(norms) / len(norms)
 
 
-def test_cut_network_takes_the_steps_of_a_larger_learning_rate():
-    """Two layers of one weight each, one bias-free and one not; then one step of SGD with decay."""
-    v, w, x, c = sp.symbols("v w x c", positive=True)
-    with_bias = sp.Matrix([v * w * x, v * (x + w)])  # w stands beside x: a cut does more than shorten
-    without = sp.Matrix([v * w * x, v * w * (1 + x)])
-    for output, cancels in ((with_bias, False), (without, True)):
-        direction = output / sp.sqrt(output.dot(output))
-        cut = direction.subs({v: v / c, w: w / c}, simultaneous=True)
-        assert all(sp.simplify(entry) == 0 for entry in cut - direction) == cancels
-    # A loss with L(θ/c) = L(θ) has the gradient c ∇L(θ) at θ/c: one step from there is a step of c²η from θ, then cut.
-    slope = sp.Symbol("g", real=True)
-    step_of_cut = v / c - ETA * (c * slope + LAM * v / c)
-    assert is_zero(step_of_cut - (v - c**2 * ETA * (slope + LAM / c**2 * v)) / c)
+@pytest.mark.parametrize("start", [0.3, 3.0])
+@pytest.mark.parametrize(("momentum", "power"), [(0.0, 0.0), (0.8, 0.0), (0.0, 1.0)])
+def test_equilibrium_of_sgd_is_where_noisy_points_settle(start, momentum, power):
+    rate = {"lr": 0.05, "weight_decay": 0.1, "momentum": momentum}
+    found = settle(lambda z: torch.optim.SGD(z, **rate), start, noise=1.0, steps=3000, power=power)
+    expected = dynamics.equilibrium_norm("sgd", noise=1.0, power=power, **rate)
+    assert found == pytest.approx(expected, rel=0.03)
 
 
-def test_radial_effect_of_a_class_mate_in_the_plane():
-    """What the pull of b towards m does to the length of x: positive where x lies nearer to m than b does."""
-    x, b = sp.symbols("theta_x theta_b", real=True)
-    effect = sp.cos(x) - sp.cos(b) * sp.cos(x - b)
-    assert is_zero(sp.expand_trig(effect + sp.sin(b) * sp.sin(x - b)))
-    both = effect + effect.subs({x: b, b: x}, simultaneous=True)
-    assert is_zero(sp.expand_trig(both - sp.sin(x - b) * (sp.sin(x) - sp.sin(b))))
+def test_equilibrium_of_adamw_is_where_noisy_points_settle_whatever_the_noise():
+    rate = {"lr": 0.01, "weight_decay": 0.5}
+    expected = dynamics.equilibrium_norm("adamw", dim=50, **rate)
+    for noise in (0.1, 10.0):
+        found = settle(lambda z: torch.optim.AdamW(z, **rate), 1.0, noise=noise, steps=1500)
+        assert found == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: dynamics.norm_after_step(torch.ones(2, 3), torch.ones(3), 0.1),
+            r"same shape, got \(2, 3\) and \(3,\)",
+        ),
+        (lambda: dynamics.norm_after_step(torch.ones(3), torch.ones(3), 0), "lr must be a number > 0"),
+        (lambda: dynamics.cosine_change_bound(4.0, 1.0, 0.1), "radians, from 0 to π, got 4.0"),
+        (lambda: dynamics.cosine_change_bound(1.0, 0.0, 0.1), "norm must be a number > 0, got 0.0"),
+        (lambda: dynamics.cosine_change_bound(1.0, 1.0, 0.1, norm2=-1.0), "norm2 must be a number > 0"),
+        (lambda: dynamics.angle_after_steps(1.0, 1.0, 0.1, -1), "steps must be a number ≥ 0, got -1.0"),
+        (lambda: dynamics.angle_after_steps(1.0, 1.0, 0.1, [5, 2]), "whole numbers ≥ 0 in rising order"),
+        (lambda: dynamics.angle_after_steps(1.0, 1.0, 0.1, 2.5), "whole numbers ≥ 0 in rising order, got 2.5"),
+        (
+            lambda: dynamics.angle_after_steps(1.0, 1.0, 0.1, 2, law="fast"),
+            "law must be one of 'exact', 'continuous', got",
+        ),
+        (lambda: dynamics.angle_after_steps(float("nan"), 1.0, 0.1, 2), "angle must be a number ≥ 0, got nan"),
+        (lambda: dynamics.angle_after_steps(1.0, 1.0, 0.1, 2, power=-1), "power must be a number ≥ 0"),
+        (lambda: dynamics.time_to_align(1.0, 2.0, 1.0, 0.1), "target must not exceed angle"),
+        (lambda: dynamics.time_to_align(1.0, 0.0, 1.0, 0.1), "target must be a number > 0"),
+        (lambda: dynamics.equilibrium_norm("lars", lr=1, weight_decay=1), "'sgd', 'adamw', got 'lars'"),
+        (lambda: dynamics.equilibrium_norm("sgd", lr=1, weight_decay=0, noise=1), "without decay"),
+        (lambda: dynamics.equilibrium_norm("sgd", lr=1, weight_decay=1), "noise must be a number > 0, got None"),
+        (lambda: dynamics.equilibrium_norm("sgd", lr=1, weight_decay=1, noise=1, power=2), "explodes or collapses"),
+        (
+            lambda: dynamics.equilibrium_norm("sgd", lr=1, weight_decay=1, noise=1, momentum=1),
+            "momentum must be a number ≥ 0 and < 1",
+        ),
+        (lambda: dynamics.equilibrium_norm("adamw", lr=1, weight_decay=1), "dim must be an integer ≥ 1, got None"),
+    ],
+)
+def test_bad_settings_of_the_laws_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -184,7 +184,7 @@ def test_many_steps_of_changing_length_cross_the_buffer():
             tracker_rows = row_norms(model(x))
             tracker.step(labels)
             reference |= expected(step, "2", tracker_rows, labels)
-            assert len(tracker._stream._buffer) < FLUSH_STEPS
+            assert len(tracker._statistics._buffer) < FLUSH_STEPS
     assert_same(measured(tracker), reference)
 
 
@@ -194,7 +194,7 @@ def test_memory_is_eighty_bytes_a_step_and_layer_and_class():
         for _ in range(FLUSH_STEPS):
             model(batch(3, 6))
             tracker.step(torch.tensor([0, 1, 2]))
-    kept = sum(block.statistics.untyped_storage().nbytes() for block in tracker._stream.blocks)
+    kept = sum(block.statistics.untyped_storage().nbytes() for block in tracker._statistics.blocks)
     assert kept == FLUSH_STEPS * 80 * (2 + 10)
 
 
@@ -865,7 +865,7 @@ def test_compile_after_attaching_gives_the_eager_values():
                 pair_loss(run(batch(4, 6, seed=step))).backward()
                 tracker.step()
         run(batch(4, 6))  # the compiled code still calls the removed hook
-        assert not any(tap.calls for tap in tracker._taps)
+        assert not any(hook.calls for hook in tracker._hooks)
         tables.append(measured(tracker))
     assert_same(tables[1], tables[0])
     assert {key[0] for key in tables[1]} == {0, 2, 4}
@@ -985,7 +985,7 @@ def test_nothing_waits_for_the_device_until_read(labels_on):
             scaler.scale(pair_loss(model(x))).backward()
             tracker.step(labels)
         tracker.state_dict()
-    assert sum(len(block.steps) for block in tracker._stream.blocks) == 4 * (FLUSH_STEPS + 1)
+    assert sum(len(block.steps) for block in tracker._statistics.blocks) == 4 * (FLUSH_STEPS + 1)
     with NoSync(), pytest.raises(AssertionError, match="_local_scalar_dense"):
         scaler.get_scale()
     with NoSync(), pytest.raises(AssertionError, match="copy to the CPU"):
@@ -1003,7 +1003,10 @@ def test_labels_on_a_device_need_the_number_of_classes():
 
 
 def test_labels_out_of_range_that_were_not_checked_are_reported_when_read(monkeypatch):
-    monkeypatch.setattr("normlib.tracking.check_labels", lambda labels, num_classes: ([labels], num_classes))  # a GPU's
+    def unchecked(labels, num_classes):  # as a GPU's labels are
+        return [labels], num_classes
+
+    monkeypatch.setattr("normlib.tracking.tracker.check_labels", unchecked)
     model, x = mlp(), batch(4, 6)
     with NormTracker(model, per_class=True, num_classes=2) as tracker:
         for labels in ([0, 1, 1, 0], [0, 5, 1, -1]):
@@ -1046,7 +1049,7 @@ def test_state_loaded_onto_another_device_keeps_its_bookkeeping_on_the_cpu():
     with FakeTensorMode(allow_non_fake_inputs=True):
         moved = tree_map_only(torch.Tensor, lambda t: torch.empty(t.shape, dtype=t.dtype, device="cuda"), state)
         tracker.load_state_dict(moved)  # as after torch.load(map_location="cuda")
-    (block,) = tracker._stream.blocks
+    (block,) = tracker._statistics.blocks
     assert [t.device.type for t in block] == ["cpu", "cpu", "cpu", "cuda"]
 
 

@@ -1,133 +1,19 @@
-from collections import OrderedDict
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.covariance import LedoitWolf
-from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
-from torch import nn
 
-from normlib import data, evaluation, models
+from normlib import evaluation
+from normlib.evaluation import neighbours
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-@pytest.fixture(scope="module")
-def raw_digits():
-    """Train pixels and labels, test pixels and labels."""
-    train, test = data.digits("train"), data.digits("test")
-    return train.images.flatten(1).double(), train.labels, test.images.flatten(1).double(), test.labels
-
-
-# --- embed ---
-
-
-class Probed(nn.Module):
-    """A network whose dropout and BatchNorm would show any step outside eval mode."""
-
-    def __init__(self):
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.BatchNorm1d(6), nn.Dropout(0.5))
-        self.head = nn.Linear(6, 3)
-
-    def features(self, x):
-        return self.backbone(x)
-
-    def forward(self, x):
-        return self.head(self.features(x))
-
-
-def test_embed_is_the_models_own_output_whatever_the_batch_size():
-    torch.manual_seed(0)
-    model, images = Probed().eval(), data.digits("test")
-    x = images.images.float() / 255
-    for batch_size in (1, 7, 450, 10_000):
-        features, embeddings = evaluation.embed(model, images, batch_size=batch_size)
-        torch.testing.assert_close(features, model.features(x).detach(), rtol=0, atol=1e-6)
-        torch.testing.assert_close(embeddings, model(x).detach(), rtol=0, atol=1e-6)
-
-
-def test_a_backbone_alone_gives_no_features():
-    model = nn.Sequential(OrderedDict(backbone=nn.Flatten(), projector=nn.Linear(64, 3)))
-    features, embeddings = evaluation.embed(model, data.digits("test"))
-    assert torch.equal(features, embeddings)
-
-
-@pytest.mark.parametrize("grad_scale", [0.0, 1.0])
-def test_embed_runs_simclrs_backbone_once_and_still_gives_its_forward(grad_scale):
-    model = models.SimCLR(models.digits_encoder(8, 6), models.projection_head(6, 6, 4), grad_scale_power=grad_scale)
-    calls = []
-    model.backbone.register_forward_hook(lambda *_: calls.append(1))
-    images = data.digits("test")
-    features, embeddings = evaluation.embed(model, images)
-    assert len(calls) == 1
-    x = images.images.float() / 255
-    assert torch.equal(features, model.features(x))
-    assert torch.equal(embeddings, model(x))
-
-
-def test_embed_leaves_modes_weights_and_statistics_alone():
-    torch.manual_seed(0)
-    model = Probed().train()
-    model.backbone[2].eval()  # a frozen BatchNorm within a training model
-    modes = [module.training for module in model.modules()]
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    features, embeddings = evaluation.embed(model, data.digits("test"))
-    assert [module.training for module in model.modules()] == modes
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    again = evaluation.embed(model, data.digits("test"))
-    assert torch.equal(features, again[0])  # no dropout
-    assert not features.requires_grad
-    assert not embeddings.requires_grad
-    nn.Linear(3, 1)(embeddings).sum().backward()  # usable for training something on top
-
-
-def test_embed_restores_modes_when_the_model_fails():
-    model = Probed().train()
-    with pytest.raises(RuntimeError, match="shapes"):
-        evaluation.embed(model, torch.zeros(2, 1, 9, 9))
-    assert all(module.training for module in model.modules())
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_embed_gives_float32_from_any_model(dtype):
-    model = Probed().to(dtype)
-    for output in evaluation.embed(model, data.digits("test")):
-        assert (output.dtype, output.device.type) == (torch.float32, "cpu")
-
-
-def test_embed_takes_bytes_and_floats_alike_and_models_without_features():
-    model, images = nn.Flatten(), data.digits("test").images
-    features, embeddings = evaluation.embed(model, images)
-    assert torch.equal(features, embeddings)
-    assert torch.equal(features, images.flatten(1) / 255)
-    assert torch.equal(evaluation.embed(model, images / 255)[0], features)
-
-
-@pytest.mark.parametrize(
-    ("images", "options", "error", "message"),
-    [
-        (np.zeros((2, 1, 8, 8)), {}, TypeError, "images must be an ImageSet or a tensor .* got ndarray"),
-        (torch.zeros(2, 1, 8, 8, dtype=torch.int64), {}, TypeError, "got torch.int64"),
-        (torch.zeros(2, 8, 8), {}, ValueError, r"images must have shape \(N, C, H, W\) .* got \(2, 8, 8\)"),
-        (torch.zeros(0, 1, 8, 8), {}, ValueError, r"N of 1 or more, got \(0, 1, 8, 8\)"),
-        (torch.zeros(2, 1, 8, 8), {"batch_size": 0}, ValueError, "batch_size must be an integer ≥ 1, got 0"),
-    ],
-)
-def test_embed_refuses(images, options, error, message):
-    with pytest.raises(error, match=message):
-        evaluation.embed(Probed(), images, **options)
-
-
-def test_embed_refuses_outputs_that_are_not_vectors():
-    with pytest.raises(ValueError, match=r"model must give features of shape \(2, ·\), got \(2, 4, 8, 8\)"):
-        evaluation.embed(nn.Conv2d(1, 4, 3, padding=1), torch.zeros(2, 1, 8, 8))
+BANK, LABELS = normal(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 # --- knn ---
@@ -185,10 +71,10 @@ def test_knn_sees_directions_only(raw_digits):
 def test_knn_is_blockwise_and_blocks_do_not_show(raw_digits, monkeypatch):
     bank, labels, _, _ = raw_digits
     expected = evaluation.knn(bank, labels, bank, k=10, exclude_self=True)
-    sizes, directions = [], evaluation.directions_and_inverse_norms
-    monkeypatch.setattr(evaluation, "directions_and_inverse_norms", lambda z: sizes.append(len(z)) or directions(z))
+    sizes, directions = [], neighbours.directions_and_inverse_norms
+    monkeypatch.setattr(neighbours, "directions_and_inverse_norms", lambda z: sizes.append(len(z)) or directions(z))
     for block in (1, 100 * len(bank)):
-        monkeypatch.setattr(evaluation, "BLOCK_ELEMENTS", block)
+        monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", block)
         sizes.clear()
         assert torch.equal(evaluation.knn(bank, labels, bank, k=10, exclude_self=True), expected)
         assert max(sizes[1:]) == max(1, block // len(bank))
@@ -223,9 +109,6 @@ def test_knn_takes_half_precision_and_small_integer_labels(dtype):
     predicted = evaluation.knn(bank, labels, bank[:9], k=5)
     assert predicted.dtype == torch.int64
     assert torch.equal(predicted, evaluation.knn(bank.float(), labels, bank[:9].float(), k=5))
-
-
-BANK, LABELS = normal(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 @pytest.mark.parametrize(
@@ -292,7 +175,7 @@ def test_neighbour_scores_of_the_bank_leave_each_row_out(raw_digits):
 def test_blocks_do_not_show_in_margins_and_distances(raw_digits, monkeypatch):
     bank, labels, queries, _ = raw_digits
     expected = evaluation.neighbour_scores(bank, labels, queries)
-    monkeypatch.setattr(evaluation, "BLOCK_ELEMENTS", 7 * len(bank))
+    monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", 7 * len(bank))
     for ours, theirs in zip(evaluation.neighbour_scores(bank, labels, queries), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
@@ -335,7 +218,7 @@ def test_few_labels_draw_exactly_so_many_of_each_class(monkeypatch):
     bank = torch.arange(18.0).reshape(9, 2) + 1
     seen = []
     monkeypatch.setattr(
-        evaluation, "knn", lambda rows, row_labels, queries, k: seen.append((rows, row_labels)) or labels
+        neighbours, "knn", lambda rows, row_labels, queries, k: seen.append((rows, row_labels)) or labels
     )
     assert evaluation.few_shot_accuracy(bank, labels, bank, labels, labels_per_class=2, draws=20).tolist() == [1.0] * 20
     for rows, row_labels in seen:
@@ -376,152 +259,3 @@ def test_few_labels_refuse(change, message):
     arguments = {"bank": BANK, "bank_labels": LABELS, "queries": BANK, "query_labels": LABELS} | change
     with pytest.raises(ValueError, match=message):
         evaluation.few_shot_accuracy(**arguments)
-
-
-# --- linear_probe ---
-
-
-def test_linear_probe_standardises_on_the_bank_and_scores_the_queries(raw_digits):
-    bank, labels, queries, query_labels = raw_digits
-    scaler = StandardScaler().fit(bank.numpy())
-    peer = LogisticRegression(max_iter=1000).fit(scaler.transform(bank.numpy()), labels.numpy())
-    expected = (peer.predict(scaler.transform(queries.numpy())) == query_labels.numpy()).mean()
-    assert evaluation.linear_probe(*raw_digits) == expected
-    assert expected > 0.95
-
-
-def test_linear_probe_does_not_depend_on_the_features_units(raw_digits):
-    bank, labels, queries, query_labels = raw_digits
-    units = 10 ** torch.linspace(-6, 6, 64, dtype=torch.float64)
-    scaled = evaluation.linear_probe(bank * units, labels, queries * units, query_labels)
-    assert scaled == pytest.approx(evaluation.linear_probe(*raw_digits), abs=1e-9)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_linear_probe_takes_half_precision_and_tensors_with_gradients(dtype):
-    x = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]], dtype=dtype, requires_grad=True)
-    assert evaluation.linear_probe(x, torch.tensor([0, 0, 1, 1]), x, torch.tensor([0, 0, 1, 0])) == 0.75
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"bank_labels": torch.ones(6, dtype=torch.int64)}, ValueError, "two classes or more, got only class 1"),
-        ({"query_labels": LABELS[:3]}, ValueError, r"query_labels must have shape \(6,\).* got \(3,\)"),
-        ({"queries": BANK[:, :2]}, ValueError, r"queries must have shape \(rows, 3\) like bank"),
-        ({"bank": BANK * float("nan")}, ValueError, "bank must be finite; row 0 is not"),
-        ({"bank": BANK.long()}, TypeError, "bank must be a floating-point tensor"),
-    ],
-)
-def test_linear_probe_refuses(change, error, message):
-    arguments = {"bank": BANK, "bank_labels": LABELS, "queries": BANK, "query_labels": LABELS} | change
-    with pytest.raises(error, match=message):
-        evaluation.linear_probe(**arguments)
-
-
-# --- probe_logits ---
-
-
-def test_probe_logits_equal_scikit_learns(raw_digits):
-    bank, labels, queries, query_labels = raw_digits
-    scaler = StandardScaler().fit(bank.numpy())
-    peer = LogisticRegression(max_iter=1000).fit(scaler.transform(bank.numpy()), labels.numpy())
-    logits = evaluation.probe_logits(bank, labels, queries)
-    expected = peer.predict_proba(scaler.transform(queries.numpy()))
-    np.testing.assert_allclose(logits.softmax(1), expected, atol=1e-9)
-    accuracy = (logits.argmax(1) == query_labels).double().mean().item()
-    assert accuracy == evaluation.linear_probe(*raw_digits)
-
-
-def test_probe_logits_have_a_column_for_each_label_and_none_for_classes_that_the_bank_lacks(raw_digits):
-    bank, labels, queries, _ = raw_digits
-    seen = (labels != 3) & (labels != 9)
-    logits = evaluation.probe_logits(bank[seen], labels[seen], queries)
-    assert logits.shape == (450, 9)
-    assert (logits[:, 3] == -torch.inf).all()
-    present = [0, 1, 2, 4, 5, 6, 7, 8]
-    renamed = torch.tensor([present.index(label) for label in labels[seen].tolist()])
-    torch.testing.assert_close(logits[:, present], evaluation.probe_logits(bank[seen], renamed, queries))
-
-
-def test_probe_logits_of_two_classes_are_half_the_log_odds_each():
-    bank, labels = normal(40, 3), torch.arange(40) % 2
-    logits = evaluation.probe_logits(bank, 2 * labels, bank)  # labels 0 and 2
-    scaler = StandardScaler().fit(bank.numpy())
-    peer = LogisticRegression(max_iter=1000).fit(scaler.transform(bank.numpy()), labels.numpy())
-    expected = peer.predict_proba(scaler.transform(bank.numpy()))
-    np.testing.assert_allclose(logits.softmax(1)[:, [0, 2]], expected, atol=1e-12)
-    torch.testing.assert_close(logits[:, 0], -logits[:, 2])
-
-
-def test_probe_logits_refuse_what_linear_probe_refuses():
-    with pytest.raises(ValueError, match="two classes or more, got only class 1"):
-        evaluation.probe_logits(BANK, torch.ones(6, dtype=torch.int64), BANK)
-    with pytest.raises(ValueError, match="queries must be finite; row 0 is not"):
-        evaluation.probe_logits(BANK, LABELS, BANK / 0)
-
-
-# --- mahalanobis ---
-
-
-def reference_mahalanobis(bank, labels, queries):
-    """One query and one class at a time, with the covariance matrix inverted."""
-    means = {label: bank[labels == label].mean(0) for label in labels.unique().tolist()}
-    residuals = torch.stack([row - means[label] for row, label in zip(bank, labels.tolist(), strict=True)])
-    inverse = np.linalg.inv(LedoitWolf(assume_centered=True).fit(residuals.numpy()).covariance_)
-    return [
-        min(float((d := (query - mean).numpy()) @ inverse @ d) for mean in means.values()) ** 0.5 for query in queries
-    ]
-
-
-def test_mahalanobis_equals_a_plain_loop(raw_digits):
-    bank, labels, queries, _ = raw_digits
-    expected = reference_mahalanobis(bank, labels, queries[:50])
-    np.testing.assert_allclose(evaluation.mahalanobis(bank, labels, queries[:50]), expected, rtol=1e-8)
-
-
-def test_mahalanobis_measures_in_standard_deviations_within_classes():
-    deviations = torch.tensor([1.0, 10.0], dtype=torch.float64)
-    means = torch.tensor([[0.0, 0.0], [300.0, 0.0]], dtype=torch.float64)  # far apart: no part of the scatter within
-    labels = torch.arange(40_000) % 2
-    bank = means[labels] + deviations * normal(40_000, 2)
-    queries = torch.tensor([[3.0, 0.0], [0.0, 30.0], [300.0, -40.0], [150.0, 0.0]], dtype=torch.float64)
-    distances = evaluation.mahalanobis(bank, 5 * labels, queries)
-    torch.testing.assert_close(distances, torch.tensor([3.0, 3.0, 4.0, 150.0]).double(), rtol=0.02, atol=0)
-
-
-def test_mahalanobis_sees_what_leaves_the_subspace_of_the_bank(raw_digits):
-    bank, labels, queries, _ = raw_digits
-    dead = (bank == 0).all(0).nonzero().flatten()
-    assert len(dead) > 0
-    lit = queries.clone()
-    lit[:, dead] = 255
-    assert (evaluation.mahalanobis(bank, labels, lit) > evaluation.mahalanobis(bank, labels, queries) + 1).all()
-
-
-def test_mahalanobis_takes_float32_and_half_precision():
-    bank, labels = normal(200, 5), torch.arange(200) % 3
-    expected = evaluation.mahalanobis(bank.half().double(), labels, bank.half().double())
-    torch.testing.assert_close(evaluation.mahalanobis(bank.half(), labels, bank.half()), expected)
-    torch.testing.assert_close(
-        evaluation.mahalanobis(bank.float(), labels, bank.float()),
-        evaluation.mahalanobis(bank, labels, bank),
-        rtol=1e-5,
-        atol=1e-5,
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"bank_labels": torch.arange(6)}, ValueError, "enough different rows of a class .* got 6 rows"),
-        ({"bank": BANK * 0}, ValueError, "enough different rows of a class"),
-        ({"queries": BANK[:, :2]}, ValueError, r"queries must have shape \(rows, 3\) like bank"),
-        ({"bank": BANK * float("nan")}, ValueError, "bank must be finite; row 0 is not"),
-        ({"bank": BANK.long()}, TypeError, "bank must be a floating-point tensor"),
-    ],
-)
-def test_mahalanobis_refuses(change, error, message):
-    arguments = {"bank": BANK, "bank_labels": LABELS, "queries": BANK} | change
-    with pytest.raises(error, match=message):
-        evaluation.mahalanobis(**arguments)
