@@ -1,7 +1,7 @@
 """Changing the norms, to change the training: cut-initialization, GradScale, weight decay where it belongs."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from normlib._utils.arguments import check_choice, check_number, check_type, names_of
 from normlib._utils.tensors import check_floating, widened
 
+T = TypeVar("T", bound=nn.Module)
 
-def cut_initialization(
-    model: nn.Module, c: float, *, scope: str | Iterable[str] = "all", parameters: str = "weights"
-) -> nn.Module:
+
+def cut_initialization(model: T, c: float, *, scope: str | Iterable[str] = "all", parameters: str = "weights") -> T:
     """Divide a model's weights by ``c`` before training, so that its embeddings start short.
 
     Without biases and normalisation, L cut layers divide the embedding by ``c**L``, and training goes on exactly as it
