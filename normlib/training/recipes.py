@@ -63,6 +63,7 @@ NETWORKS = {
     ),
 }
 WIDEST = 2**20  # layer of a projector
+_OF_THE_LOSS = ("temperature", "denominator")
 HEADS: dict[str, Callable[..., nn.Module]] = {"plain": models.projection_head, "batch_norm": models.batch_norm_head}
 
 
@@ -138,7 +139,7 @@ class Recipe:
             raise ValueError("a long tail needs largest, the images of its commonest class, got None")
 
     def __str__(self) -> str:
-        settings = asdict(self)
+        settings = asdict(self) | self._loss_settings()
         train = settings.pop("train")
         width = max(map(len, settings | train))
         return "\n".join(f"{name:{width}}  {value}" for name, value in (settings | train).items())
@@ -166,14 +167,20 @@ class Recipe:
         return replace(self, train=train, **{name: value for name, value in changes.items() if name in own})
 
     def _loss_settings(self) -> dict[str, Any]:
-        """The settings of the loss that are not left to the method."""
-        settings = {"temperature": self.temperature, "denominator": self.denominator}
-        return {name: value for name, value in settings.items() if value is not None}
+        """The settings that the method's loss takes; None leaves one as the method has it."""
+        taken = inspect.signature(METHODS[self.method]).parameters
+        settings = {}
+        for name in _OF_THE_LOSS:
+            if name in taken:
+                value = getattr(self, name)
+                settings[name] = taken[name].default if value is None else value
+        return settings
 
     def _check_loss_settings(self) -> None:
-        taken = inspect.signature(METHODS[self.method]).parameters
-        for name, value in self._loss_settings().items():
-            if name not in taken:
+        taken = self._loss_settings()
+        for name in _OF_THE_LOSS:
+            value = getattr(self, name)
+            if value is not None and name not in taken:
                 raise ValueError(
                     f"{name} = {value!r} is no setting of the loss of method = {self.method!r}; leave it None"
                 )

@@ -16,7 +16,7 @@ IMAGES = data.digits("train").subset(torch.arange(128))
 
 
 class FixedViews:
-    """Views without chance: every step can be repeated by hand, and every process can make its share."""
+    """Views that draw nothing: every step can be repeated by hand, and every process can make its share."""
 
     def __call__(self, images, generator=None):
         x = images.double() / 255
@@ -153,9 +153,13 @@ def test_a_stopped_run_goes_on_with_the_slow_copy_it_had(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        (partial(network, "byol", ema=0.9), partial(network, "byol", ema=0.99), r"BYOL\(ema=0.9\).*BYOL\(ema=0.99\)"),
-        (partial(network, "vicreg"), partial(network, "vicreg", covariance=2.0), r"vicreg.*vicreg, covariance=2.0"),
-        (partial(network, "vicreg"), partial(network, "barlow-twins"), r"vicreg.*barlow_twins"),
+        (partial(network, "byol", ema=0.9), partial(network, "byol", ema=0.99), r"BYOL\(ema=0.9,.*BYOL\(ema=0.99,"),
+        (partial(network, "vicreg"), partial(network, "barlow-twins"), r"loss=vicreg\(.*loss=barlow_twins\("),
+        (
+            partial(network, "simclr"),
+            partial(network, "simclr", temperature=0.2),
+            r"info_nce\(temperature=0\.5.* in the run directory, .*info_nce\(temperature=0\.2",
+        ),
     ],
 )
 def test_a_checkpoint_of_another_loss_is_refused(tmp_path, before, after, words):
@@ -164,11 +168,43 @@ def test_a_checkpoint_of_another_loss_is_refused(tmp_path, before, after, words)
         train(after(), lr=0.001, checkpoints=tmp_path)
 
 
-@pytest.mark.parametrize("setting", [{"temperature": 0.1}, {"denominator": "decoupled"}])
-def test_settings_of_another_loss_are_refused_before_training(setting):
-    model = network("simsiam")
-    with pytest.raises(ValueError, match=r"is a setting of NT-Xent, but SimSiam has its own loss"):
-        train(model, **setting)
+@pytest.mark.parametrize("name", models.METHODS)
+def test_printed_models_say_that_their_loss_does_not_look_for_nan(name):
+    assert "check_finite=False" in str(network(name)).splitlines()[1]
+
+
+@pytest.mark.parametrize("name", ["simclr", "simsiam", "byol"])
+def test_a_loss_that_shall_look_for_nan_does(name):
+    broken = torch.full((4, 8), math.nan), *torch.eye(4, 8).expand(3, 4, 8)
+    views = broken[:2] if name == "simclr" else broken
+    assert network(name).loss(*views).isnan()
+    with pytest.raises(ValueError, match="holds NaN or infinity in 4 of 4 rows"):
+        network(name, check_finite=True).loss(*views)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"temperature": 0}, "temperature must be a number > 0, got 0"),
+        ({"denominator": "ntxent"}, "denominator must be one of 'nt-xent', 'decoupled', 'cross-view', got 'ntxent'"),
+        ({"check_finite": "no"}, "check_finite must be True or False, got 'no'"),
+    ],
+)
+def test_settings_of_simclr_that_are_out_of_range_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        network("simclr", **options)
+
+
+@pytest.mark.parametrize("denominator", ["nt-xent", "decoupled", "cross-view"])
+def test_simclr_is_the_joint_embedding_under_info_nce(denominator):
+    z1, z2 = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
+    model = network("simclr", temperature=0.2, denominator=denominator)
+    assert model.loss(z1, z2) == losses.info_nce(z1, z2, 0.2, denominator=denominator)
+
+
+def test_a_loss_that_cannot_be_called_is_refused():
+    with pytest.raises(TypeError, match="loss must be a function, got float"):
+        models.JointEmbedding(models.digits_encoder(8, 16), models.projection_head(16, 12, 8), 0.5)
 
 
 def test_evaluation_takes_the_prediction_for_the_embedding():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.ops import StochasticDepth
 
-from normlib import data, models
+from normlib import data, losses, models
 from normlib.models import SimCLR, digits_encoder, projection_head
 from normlib.tracking import NormTracker
 from normlib.training import TrainConfig, fit
@@ -18,7 +18,7 @@ IMAGES = data.digits("train").subset(torch.arange(192))
 
 
 class TwoFixedViews:
-    """Views without chance: every process can make its share alone."""
+    """Views that draw nothing: every process can make its share alone."""
 
     def __init__(self, dtype=torch.float64):
         self.dtype = dtype
@@ -28,7 +28,21 @@ class TwoFixedViews:
         return x, x.flip(3)
 
 
+class LearnedScale(torch.nn.Module):
+    """A softmax over the other view, at a temperature that is learned, as in CLIP."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_scale = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, z1, z2):
+        similarities = losses.unit(z1) @ losses.unit(z2).T * self.log_scale.exp()
+        return torch.nn.functional.cross_entropy(similarities, torch.arange(len(z1)))
+
+
 def network(method, **options):
+    if method == "learned scale":
+        return models.JointEmbedding(digits_encoder(8, 16), projection_head(16, 16, 8), LearnedScale()).double()
     heads = [projection_head(16, 16, 8), projection_head(8, 8, 8, seed=1)][: 1 + (method in models.WITH_PREDICTOR)]
     return models.METHODS[method](digits_encoder(8, 16), *heads, **options).double()
 
@@ -89,10 +103,12 @@ def test_two_processes_with_micro_batches_and_checkpoints_equal_one(alone, tmp_p
     assert [path.name for path in (tmp_path / "checkpoints").glob("*.pt")] == ["step-00000006.pt"]
 
 
-@pytest.mark.parametrize("method", ["byol", "barlow-twins"])
-def test_two_processes_equal_one_for_other_methods(method, tmp_path):
-    """Statistics of the whole batch, constants and the slow copy; float32 is what Fabric hands on."""
-    together = torchrun(2, tmp_path, "None", "None", "2", method)
+@pytest.mark.parametrize(
+    ("method", "micro"), [("byol", "None"), ("barlow-twins", "None"), ("learned scale", "None"), ("learned scale", "8")]
+)
+def test_two_processes_equal_one_for_other_methods(method, micro, tmp_path):
+    """Statistics of the whole batch, constants, the slow copy, parameters of a loss; float32 is what Fabric hands on."""
+    together = torchrun(2, tmp_path, micro, "None", "2", method)
     assert_same_run(together, run(method=method), tolerance=1e-5)
 
 

@@ -7,6 +7,7 @@ from normlib import data, models, training
 from normlib.augment import TwoViews
 from normlib.tracking import NormTracker
 from normlib.training import TrainConfig, run_dir
+from normlib.training.checkpoint_schedule import CheckpointSchedule
 from normlib.training.recipes import RECIPES
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -51,14 +52,14 @@ def test_data_that_do_not_fit_stream_from_the_host(plain, monkeypatch):
 def test_a_run_goes_on_with_its_loss_scale(tmp_path):
     whole = fit(precision="16-mixed")[0]
     folder = {"checkpoints": tmp_path, "checkpoint_minutes": 0}
-    kept = training.Writer.after_step
+    kept = CheckpointSchedule.after_step
 
-    def stop_at_eight(writer, run, stop):
+    def stop_at_eight(schedule, run, stop):
         stop.asked = stop.asked or run.step == 8
-        kept(writer, run, stop)
+        kept(schedule, run, stop)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Writer, "after_step", stop_at_eight)
+        patch.setattr(CheckpointSchedule, "after_step", stop_at_eight)
         with pytest.raises(training.Stopped):
             fit(precision="16-mixed", **folder)
     assert fit(precision="16-mixed", **folder)[0] == pytest.approx(whole, abs=1e-2)

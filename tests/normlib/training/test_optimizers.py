@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lightly.utils.lars import LARS
+from lightly.utils import lars as lightly_lars
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
@@ -50,7 +50,7 @@ def test_lars_takes_the_steps_of_lightly(momentum, nesterov):
     model, peer = network(), network()
     start = [p.detach().clone() for p in model.parameters()]
     ours = train(model, make_optimizer(model, name="lars", weight_decay=0.05, **options), steps=6)
-    theirs = train(peer, LARS(weight_decay_groups(peer, 0.05), **options), steps=6)
+    theirs = train(peer, lightly_lars.LARS(weight_decay_groups(peer, 0.05), **options), steps=6)
     for first, mine, expected in zip(start, ours, theirs, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-15)
         assert (mine - first).abs().max() > 1e-6

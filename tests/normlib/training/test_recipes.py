@@ -3,16 +3,17 @@
 import json
 import re
 from dataclasses import asdict, fields, replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from normlib import data
+from normlib import data, losses
 from normlib.interventions import GradScale
 from normlib.training import TrainConfig, recipes
-from normlib.training.recipes import RECIPES, Recipe, named
+from normlib.training.recipes import RECIPES, Recipe
 
 SHAPES = {"resnet18": (3, 32, 32), "narrow_resnet": (3, 32, 32), "digits": (1, 8, 8)}
 DIGITS = RECIPES["digits"]
@@ -24,36 +25,39 @@ def test_paper_has_the_papers_settings():
     train = {
         "lr": 0.6 * 0.6,
         "batch_size": 512,
-        "temperature": 0.5,
         "weight_decay": 1e-6,
         "momentum": 0.9,
         "warmup_epochs": 10,
         "epochs": 512,
         "optimizer": "sgd",
         "nesterov": False,
-        "denominator": "nt-xent",
     }
     assert {name: getattr(paper.train, name) for name in train} == pytest.approx(train)
     assert (paper.data, paper.network, paper.projector) == ("cifar10", "resnet18", (128, 128))
-    assert (paper.cut, paper.grad_scale, paper.held_out, paper.largest) == (1, 0, (), None)
-    head = paper.model().projector
+    assert (paper.cut, paper.grad_scale_power, paper.held_out, paper.largest) == (1, 0, (), None)
+    model = paper.build_model()
+    z1, z2 = torch.randn(2, 8, 128, generator=torch.Generator().manual_seed(0))
+    assert model.loss(z1, z2) == losses.info_nce(z1, z2, 0.5, denominator="nt-xent")
+    head = model.projector
     assert [layer.weight.shape for layer in head if isinstance(layer, nn.Linear)] == [(128, 512), (128, 128)]
 
 
 def test_smaller_recipes_differ_from_the_papers_only_in_size_and_speed():
     paper = RECIPES["paper"]
     assert replace(RECIPES["colab_t4"], train=paper.train) == paper
-    same = {"optimizer", "momentum", "nesterov", "weight_decay", "temperature", "denominator", "micro_batch_size"}
+    same = {"optimizer", "momentum", "nesterov", "weight_decay", "micro_batch_size"}
+    of_the_loss = (paper.method, paper.temperature, paper.denominator)
     for name, recipe in RECIPES.items():
         assert {key: getattr(recipe.train, key) for key in same} == {key: getattr(paper.train, key) for key in same}
         assert recipe.train.lr <= paper.train.lr, name
         assert recipe.train.precision != "bf16-mixed" or name == "paper"  # a T4 has no such units
-        assert (recipe.cut, recipe.grad_scale) == (1, 0)
+        assert (recipe.cut, recipe.grad_scale_power) == (1, 0)
+        assert (recipe.method, recipe.temperature, recipe.denominator) == of_the_loss
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_printed_text_names_every_setting_with_its_value(name):
-    recipe = RECIPES[name].replace(cut=3.25, held_out=(4, 7), lr=0.123, denominator="decoupled")
+    recipe = RECIPES[name].replace(cut=3.25, held_out=(4, 7), lr=0.123, temperature=0.25, denominator="decoupled")
     printed = dict(line.split(maxsplit=1) for line in str(recipe).splitlines())
     expected = {each.name for each in fields(Recipe) + fields(TrainConfig)} - {"train"}
     assert set(printed) == expected
@@ -78,6 +82,29 @@ def test_model_embeds_the_recipes_images_and_has_the_layers_that_are_tracked(nam
     assert model.features(x1).shape == (3, recipes.NETWORKS[recipe.network].features)
     assert list(seen) == list(dict.fromkeys(recipe.tracked_layers()))
     assert torch.equal(seen[recipe.tracked_layers()[-1]], z)
+
+
+def test_printed_text_shows_the_temperature_that_the_method_has_by_itself():
+    def printed(**changes):
+        return dict(line.split(maxsplit=1) for line in str(DIGITS.replace(**changes)).splitlines())
+
+    assert (printed()["temperature"], printed()["denominator"]) == ("0.5", "nt-xent")
+    assert (printed(method="siglip")["temperature"], printed(method="siglip")["denominator"]) == ("0.1", "None")
+
+
+@pytest.mark.parametrize(
+    ("changes", "loss"),
+    [
+        ({}, partial(losses.info_nce, temperature=0.5)),
+        ({"temperature": 0.2}, partial(losses.info_nce, temperature=0.2)),
+        ({"denominator": "decoupled"}, partial(losses.info_nce, temperature=0.5, denominator="decoupled")),
+        ({"method": "siglip"}, partial(losses.sigmoid_loss, temperature=0.1, bias=-10.0)),
+        ({"method": "siglip", "temperature": 0.2}, partial(losses.sigmoid_loss, temperature=0.2, bias=-10.0)),
+    ],
+)
+def test_settings_of_the_loss_are_in_the_model(changes, loss):
+    z1, z2 = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    assert DIGITS.replace(**changes).build_model().loss(z1, z2) == loss(z1, z2)
 
 
 def test_weights_come_from_the_seed_alone():
@@ -156,10 +183,21 @@ def test_values_of_numpy_and_lists_make_the_same_recipe():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"epoch": 3}, "unknown setting 'epoch'; did you mean epochs? Settings are batch_size, channels_last,"),
-        ({"learning": 3}, "unknown setting 'learning'; Settings are batch_size"),
-        ({"train": TrainConfig()}, "unknown setting 'train'; "),
-        ({"grad_scal": 1}, "did you mean grad_scale?"),
+        ({"epoch": 3}, "there is no setting 'epoch'; did you mean epochs? Settings are batch_size, channels_last,"),
+        ({"learning": 3}, "there is no setting 'learning'; Settings are batch_size"),
+        ({"train": TrainConfig()}, "there is no setting 'train'; "),
+        ({"grad_scale": 1}, "did you mean grad_scale_power?"),
+        ({"temperature": 0}, "temperature must be a number > 0, got 0"),
+        ({"denominator": "ntxent"}, "denominator must be one of 'nt-xent', 'decoupled', 'cross-view', got 'ntxent'"),
+        ({"method": "vicreg", "temperature": 0.1}, "temperature = 0.1 is no setting of the loss of method = 'vicreg'"),
+        (
+            {"method": "simsiam", "temperature": 0.5},
+            "temperature = 0.5 is no setting of the loss of method = 'simsiam'",
+        ),
+        (
+            {"method": "siglip", "denominator": "decoupled"},
+            "denominator = 'decoupled' is no setting of the loss of method = 'siglip'; leave it None",
+        ),
         (
             {"network": "resnet50"},
             "network must be one of 'resnet18', 'narrow_resnet', 'digits', 'digits_batch_norm', got 'resnet50'",
@@ -173,7 +211,7 @@ def test_values_of_numpy_and_lists_make_the_same_recipe():
         ({"projector": ()}, "projector must be two widths in 1..1048576, such as (128, 64), got ()"),
         ({"cut": 0}, "cut must be a number > 0, got 0"),
         ({"cut": "3x"}, "cut must be a number > 0, got '3x'"),
-        ({"grad_scale_power": -1}, "grad_scale must be a number ≥ 0, got -1"),
+        ({"grad_scale_power": -1}, "grad_scale_power must be a number ≥ 0, got -1"),
         ({"tail_ratio": 0.5, "largest": 9}, "tail_ratio must be a number ≥ 1, got 0.5"),
         ({"tail_ratio": 2}, "a long tail needs largest, the images of its commonest class, got None"),
         ({"tail_order": (1, 0)}, "a long tail needs largest, the images of its commonest class, got None"),
@@ -213,6 +251,6 @@ def test_what_only_the_data_can_tell_is_refused_with_them(change, words):
 
 
 def test_unknown_names_are_refused():
-    assert named("paper") is RECIPES["paper"]
+    assert recipes.get("paper") is RECIPES["paper"]
     with pytest.raises(ValueError, match="recipe must be one of 'paper', 'colab_t4', 'cpu', 'digits', got 'papr'"):
-        named("papr")
+        recipes.get("papr")

@@ -102,7 +102,7 @@ def test_metrics_come_after_epoch_0_powers_of_two_and_the_last(finished):
 def test_nearest_neighbours_are_those_of_the_weights_at_that_time(finished):
     epochs = finished[1].history.epochs.set_index("epoch")
     bank, test = data.digits("train"), data.digits("test")
-    for epoch, model in {0: SHORT.model(), 5: finished[1].model}.items():
+    for epoch, model in {0: SHORT.build_model(), 5: finished[1].model}.items():
         (features, _), (queries, _) = (evaluation.embed(model, images) for images in (bank, test))
         right = evaluation.knn(features, bank.labels, queries, k=200) == test.labels
         assert epochs["knn"][epoch] == pytest.approx(right.double().mean().item(), abs=1e-12)
@@ -136,7 +136,7 @@ def test_load_gives_recipe_and_trained_weights(finished):
     assert recipe == SHORT
     assert not model.training
     assert same_weights(model, trained.model)
-    assert not same_weights(model, SHORT.model())
+    assert not same_weights(model, SHORT.build_model())
 
 
 def test_load_refuses(finished, tmp_path):
