@@ -1,8 +1,8 @@
 """Run the notebooks as Google Colab would: its packages, an empty folder, and the set-up cell that clones the course.
 
-    python tools/colab_check.py                          what `make colab-check` runs: all notebooks, as recorded
-    python tools/colab_check.py notebooks/01*.ipynb      some of them
-    python tools/colab_check.py --mode smoke notebooks/07*.ipynb
+    python tools/colab_check.py                             what `make colab-check` runs: all notebooks, as recorded
+    python tools/colab_check.py notebooks/*_growth.ipynb    some of them
+    python tools/colab_check.py --mode smoke notebooks/*_training.ipynb
 
 The packages are those of tools/colab-requirements.txt, in .venv-colab. Each notebook starts from exactly these, with an
 empty folder in place of Colab's /content, in a fresh kernel that has `google.colab` loaded. Its set-up cell clones this
@@ -13,7 +13,8 @@ page), for a package of Colab's that pip changed (Colab would ask for a restart)
 output than the committed one: claims are rounded so that they hold on every admitted version, Colab's included. In the
 other modes numbers mean something else, and claims are not compared.
 
-The executed notebooks are left in _build/colab. A run of all of them, as recorded, is written to book/colab-check.json.
+The executed notebooks are left in _build/colab. A run of all of them, as recorded, is written to book/colab-check.json,
+where each chapter goes by its name without number.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import repository
+from chapters import slug_of
 from page_faults import page_faults
 from repository import ROOT
 from whole_file import write_whole
@@ -191,7 +193,7 @@ def write_record(base: Path, results: dict[str, Result]) -> None:
         "python": _run(base, "-c", "import platform; print(platform.python_version())").strip(),
         "cores": os.cpu_count(),
         "packages": {name: found[name] for name in pinned},
-        "notebooks": {name: result._asdict() for name, result in results.items()},
+        "notebooks": {slug: result._asdict() for slug, result in results.items()},
     }
     write_whole(RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
@@ -240,7 +242,7 @@ def check_all(notebooks: list[Path], python: str, mode: str, *, record: bool) ->
         variables = kernel_variables(Path(folder), published, address.url)
         for path in notebooks:
             source = published / "notebooks" / path.name
-            results[path.name] = result = check(source, base, content, variables, claims=recorded)
+            results[slug_of(path.stem)] = result = check(source, base, content, variables, claims=recorded)
             verdict, installed = "FAILED" if result.faults else "passed", ", ".join(result.installed) or "nothing"
             print(f"{path.stem:28} {result.seconds:6.1f} s  {verdict}  installed: {installed}", flush=True)
             for fault in result.faults:

@@ -170,6 +170,11 @@ def fill_block(text: str, begin: str, end: str, content: str) -> str:
     return filled
 
 
+def fill_readme(text: str, address: Address, chapter: str) -> str:
+    """README.md with its links rewritten; Colab opens the chapter of this file name."""
+    return fill_block(text, "<!-- repository -->", "<!-- /repository -->", readme_block(address, chapter))
+
+
 def fill_cell(cell: str, address: Address) -> str:
     """The set-up cell with its two assignments rewritten."""
     for name, value in [("REPOSITORY", address.url), ("TAG", address.tag)]:
@@ -202,7 +207,7 @@ def fill_notebook(text: str, cell: str) -> str:
 def plan(root: Path, pyproject: str) -> dict[Path, str]:
     """What every place, pyproject.toml included, should hold, given the text of pyproject.toml."""
     address = read_address(pyproject)
-    comment, mark = ("# repository", "# /repository"), ("<!-- repository -->", "<!-- /repository -->")
+    comment = ("# repository", "# /repository")
     planned = {root / "pyproject.toml": pyproject}
     notebooks = sorted(root.glob("notebooks/*.ipynb"))
     if not notebooks:
@@ -219,7 +224,7 @@ def plan(root: Path, pyproject: str) -> dict[Path, str]:
 
     fill(root / "_config.yml", lambda text: fill_block(text, *comment, config_block(address)))
     fill(root / "CITATION.cff", lambda text: fill_block(text, *comment, citation_block(address)))
-    fill(root / "README.md", lambda text: fill_block(text, *mark, readme_block(address, notebooks[0].name)))
+    fill(root / "README.md", lambda text: fill_readme(text, address, notebooks[0].name))
     cell = fill(root / "book" / "setup_cell.py", lambda text: fill_cell(text, address))
     for path in [*notebooks, *sorted(root.glob("assignments/*.ipynb"))]:
         fill(path, lambda text: fill_notebook(text, cell))

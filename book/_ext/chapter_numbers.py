@@ -1,11 +1,11 @@
-"""Number a chapter by its file name: notebooks/07_….ipynb is chapter 7, its equations are (7.1), (7.2), …; appendices
-(notebooks/A_….ipynb) go by their letter. tools/chapters.py keeps the file names in the order of _toc.yml.
+"""Number a chapter by its file name: the equations of notebooks/07_….ipynb are (7.1), (7.2), …, and appendices, such as
+notebooks/A_….ipynb, go by their letter. tools/chapters.py keeps the file names in the order of _toc.yml.
 
 Sphinx would count the chapters that are there, and a number in the book could differ from the one in the folder.
 
 Pages of book/ refer to a chapter by its name without number, and get the number of today:
 
-    {chapter}`norm-growth`                           a link "chapter 3"; to an appendix, "appendix A"
+    {chapter}`norm-growth`                           a link: "chapter" or "appendix", and its number
     {chapter}`Chapter {number} <norm-growth>`        a link in words of one's own
 """
 
@@ -22,7 +22,7 @@ assign_figure_numbers = TocTreeCollector.assign_figure_numbers
 
 
 def number_in(docname: str) -> str:
-    """``"3"`` for notebooks/03_norm_growth, ``"A"`` for an appendix; empty for any other page."""
+    """``"7"`` for notebooks/07_…, ``"A"`` for notebooks/A_…; empty for any other page."""
     match = re.match(r"notebooks/0*(\d+|[A-Z])_", docname)
     return match[1] if match else ""
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from normcourse.paths import notebook
+
 COLAB = "colab-check.json"  # beside the page; written by tools/colab_check.py
 HEAD = ("Notebook", "Executed", "Minutes", "Minutes on Colab’s packages")
 
@@ -30,7 +32,8 @@ def minutes(seconds: float | None) -> str:
 
 def rows(app, docname: str) -> list[list[nodes.Node]]:
     """Cells of each notebook that was executed."""
-    colab = json.loads((Path(app.srcdir) / Path(docname).parent / COLAB).read_text(encoding="utf-8"))["notebooks"]
+    record = json.loads((Path(app.srcdir) / Path(docname).parent / COLAB).read_text(encoding="utf-8"))["notebooks"]
+    colab = {app.env.path2doc(str(notebook(slug))): result["seconds"] for slug, result in record.items()}
     found = []
     for name, metadata in sorted(app.env.nb_metadata.items()):
         if not (data := metadata.get("exec_data")):
@@ -39,8 +42,7 @@ def rows(app, docname: str) -> list[list[nodes.Node]]:
         title = f"{number}. {app.env.titles[name].astext()}" if number else app.env.titles[name].astext()
         link = nodes.reference("", title, internal=True, refuri=app.builder.get_relative_uri(docname, name))
         day = datetime.fromtimestamp(data["mtime"]).strftime("%d\N{NO-BREAK SPACE}%b\N{NO-BREAK SPACE}%Y")
-        there = colab.get(f"{Path(name).name}.ipynb", {}).get("seconds")
-        found.append([link, *map(nodes.Text, (day, minutes(data["runtime"]), minutes(there)))])
+        found.append([link, *map(nodes.Text, (day, minutes(data["runtime"]), minutes(colab.get(name))))])
     return found
 
 

@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import colab_check
+from chapters import slug_of
 from page_faults import page_faults
 
 ROOT = Path(__file__).parents[2]
@@ -163,5 +164,5 @@ def test_the_recorded_check_passed_with_these_versions():
     assert record["packages"] == PINS, again
     assert record["python"].startswith(colab_check.PYTHON)
     assert {name: found["faults"] for name, found in record["notebooks"].items() if found["faults"]} == {}
-    assert record["notebooks"].keys() <= {path.name for path in ROOT.glob("notebooks/*.ipynb")}, again
+    assert record["notebooks"].keys() <= {slug_of(path.stem) for path in ROOT.glob("notebooks/*.ipynb")}, again
     assert len(record["notebooks"]) >= 10
