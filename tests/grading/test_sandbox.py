@@ -67,6 +67,7 @@ READS = [
     "os.system('cat {path}')",
     "import subprocess\nsubprocess.run(['cat', {path!r}])",
     "subprocess.run([sys.executable, '-c', 'import os; os.listdir(os.path.dirname(\"' + {path!r} + '\"))'])",
+    "from pathlib import Path\nfrom grading import bundles\nbundles.hidden_tests(Path({path!r}))",
     "open('tests/q1.py')",
     "open('/autograder/source/tests/q1.py')",
 ]
@@ -206,17 +207,18 @@ def test_each_attempt_to_read_tests_is_named(outcomes, hidden):
 @pytest.mark.parametrize("code", [each for each in READS if "{path" in each], ids=str)
 def test_every_way_of_reading_is_seen(code, hidden, tmp_path):
     """By the hook alone, in a process of its own, without the seconds that a notebook takes."""
-    hook = ROOT / "tools" / "grading" / "in_kernel"
-    environment = {"PYTHONPATH": str(hook), "GRADING_GUARDED": str(hidden.parent), "PATH": os.environ["PATH"]}
+    hook = ROOT / "grading" / "in_kernel"
+    environment = {"PYTHONPATH": f"{hook}:{ROOT}", "GRADING_GUARDED": str(hidden.parent), "PATH": os.environ["PATH"]}
     source = "import os, subprocess, sys\n" + code.format(path=str(hidden))
     done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert f"read tests: {str(hidden.parent)[:20]!r}"[:-1] in done.stderr
 
 
-def test_what_is_hidden_cannot_be_read(outcomes, isolation):
+def test_what_is_hidden_cannot_be_read(outcomes, isolation, hidden):
     if not isolation.namespaces:
         pytest.skip("this system makes no namespaces: files are not hidden, attempts to read them are named")
-    assert all(error.startswith(("FileNotFoundError", "PermissionError")) for error in outcomes["reading"].errors)
+    refusals = ("FileNotFoundError", "PermissionError", f"AssignmentError: {hidden} is missing")
+    assert all(error.startswith(refusals) for error in outcomes["reading"].errors)
     assert "the tests" not in outcomes["reading"].executed
 
 

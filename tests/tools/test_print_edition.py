@@ -56,7 +56,7 @@ def test_links_between_pages_lead_within_the_joined_one_and_others_stay_or_becom
         "https://example.org/?a=1&b=2",
         "#notebooks-two",
     ]
-    assert addresses(page, "#notebooks-two") == ["#notebooks-one--shard"]
+    assert addresses(page, "#notebooks-two") == ["#notebooks-one--part"]
     assert "that, code. All of it. On paper." in " ".join(page.select_one("#notebooks-one").get_text().split())
 
 
@@ -65,11 +65,11 @@ def test_ids_and_what_names_them_are_those_of_their_page(page):
     assert ids == [
         "notebooks-one",
         "notebooks-one--same",
-        "notebooks-one--shard",
+        "notebooks-one--part",
         "notebooks-two",
         "notebooks-two--same",
     ]
-    assert page.select_one(".exercise")["aria-labelledby"] == "notebooks-one--same notebooks-one--shard"
+    assert page.select_one(".exercise")["aria-labelledby"] == "notebooks-one--same notebooks-one--part"
 
 
 def test_everything_folded_is_open_and_what_serves_the_screen_is_gone(page):
@@ -92,7 +92,7 @@ def test_files_are_found_from_the_joined_page_and_images_are_loaded_at_once(page
 def test_the_contents_list_parts_pages_and_sections(page):
     contents = page.select_one("nav")
     assert contents.get_text(" ", strip=True) == "Contents One & only Part Then Two"
-    assert addresses(page, "nav") == ["#notebooks-one", "#notebooks-one--shard", "#notebooks-two"]
+    assert addresses(page, "nav") == ["#notebooks-one", "#notebooks-one--part", "#notebooks-two"]
     assert contents.li.em.get_text() == "only"
 
 
