@@ -59,7 +59,11 @@ class Deadline:
 
     def _expire(self) -> None:
         self._over = True
-        if self._working:
+        if not self._working:
+            return
+        if hasattr(signal, "pthread_kill"):  # sent to the main thread, it wakes one that sleeps
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+        else:  # Windows
             signal.raise_signal(signal.SIGTERM)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

@@ -116,22 +116,21 @@ class Store:
 
         gathered = [entry["job"] for entry in self._gathered(name)]
         single = {key_of(_read_provenance(folder / PROVENANCE)["job"]): folder for folder in self._single_folders(name)}
-        single = {key: folder for key, folder in single.items() if (folder / f"{table}.parquet").is_file()}
-        path = self.folder(name) / f"{table}.parquet"
-        whole = _read_table(path, columns, gathered) if gathered and path.is_file() else None
-        wanted = gathered + [json.loads(key) for key in single if json.loads(key) not in gathered]
-        if jobs is not None:
-            wanted = [job for job in jobs if job in wanted]
+        listed = gathered + [json.loads(key) for key in single if json.loads(key) not in gathered]
+        wanted = listed if jobs is None else [job for job in jobs if job in listed]
+        path, whole = self.folder(name) / f"{table}.parquet", None
+        if path.is_file() and not single.keys() >= {key_of(job) for job in wanted}:
+            whole = _read_table(path, columns, gathered)
         if whole is not None and not single and wanted == gathered:
             return whole
         frames = []
         for job in wanted:
-            if key_of(job) in single:
-                folder = single[key_of(job)]
+            folder = single.get(key_of(job))
+            if folder is None and whole is not None:
+                frames.append(rows_of(whole, job))
+            elif folder is not None and (folder / f"{table}.parquet").is_file():
                 own = None if columns is None else [column for column in columns if column not in job]
                 frames.append(_read_table(folder / f"{table}.parquet", own).assign(**job))
-            elif whole is not None:
-                frames.append(rows_of(whole, job))
         return pd.concat(frames, ignore_index=True) if frames else None
 
     def write(self, name: str, tables: Tables, entry: dict[str, Any]) -> None:

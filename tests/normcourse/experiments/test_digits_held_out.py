@@ -15,7 +15,7 @@ from normlib import data, models
 from normlib.data import HumanVotes
 
 CONTROLS = ["cifar10-untrained", "cifar10-untrained-cpu", "cifar10-human-labels", "cifar10-human-labels-cpu"]
-NAMES = ["digits-held-out", "digits-rare", "digits-sick-runs", *CONTROLS]
+NAMES = ["digits-held-out", "digits-rare", "digits-failure-modes", *CONTROLS]
 
 
 @pytest.fixture(autouse=True)
