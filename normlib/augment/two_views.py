@@ -2,7 +2,8 @@
 
 Drawing lots and applying them are separate: :meth:`TwoViews.sample_parameters` turns a generator into
 :class:`Parameters` (what happens to which image, in pixels, degrees and factors), and :func:`apply` carries them out
-without randomness and without a loop over images: one ``grid_sample`` for all geometry, then a few passes for the colours.
+without randomness and without a loop over images: one ``grid_sample`` for all geometry, then a few passes for the
+colours.
 
 Given the same parameters the result is torchvision's for float tensors, to 2e-6 per pixel (its chain on 8-bit PIL
 images rounds after every step and ends 1.1/255 away on average). The parameters follow torchvision's distributions,
@@ -70,8 +71,8 @@ class TwoViews:
     """Draws two random views of every image; start from :meth:`natural` or :meth:`digits`. The defaults change nothing.
 
     Steps in order: rotation, zoom and shift about the centre (black comes in from outside), crop and resize, flip,
-    brightness, contrast, saturation, hue, grayscale, noise; after each step values are clamped to [0, 1], as in torchvision.
-    A one-channel image has no colour to change: saturation, hue and grayscale leave it as it is.
+    brightness, contrast, saturation, hue, grayscale, noise; after each step values are clamped to [0, 1], as in
+    torchvision. A one-channel image has no colour to change: saturation, hue and grayscale leave it as it is.
 
     Args:
         size: Side of the square views in pixels.
@@ -128,7 +129,8 @@ class TwoViews:
         """The paper's recipe for photographs; ``options`` of :class:`TwoViews` override it.
 
         Crops of 20 to 100 % of the area, ratio 3/4 to 4/3; flip 0.5; brightness, contrast and saturation 0.4 and hue
-        0.1, each with probability 0.8 of its own; grayscale 0.2; no blur, no normalisation by mean and standard deviation.
+        0.1, each with probability 0.8 of its own; grayscale 0.2; no blur, no normalisation by mean and standard
+        deviation.
 
         Source: Draganov et al. 2025, released code.
 
@@ -158,8 +160,8 @@ class TwoViews:
 
         Args:
             images: ``(N, C, H, W)``, uint8, or float in [0, 1].
-            generator: Source of all randomness, on the CPU (then the draws are the same whatever the images' device) or on
-                the images' device (then nothing waits for it). ``None``: torch's global one of the images' device.
+            generator: Source of all randomness, on the CPU (then the draws are the same whatever the images' device) or
+                on the images' device (then nothing waits for it). ``None``: torch's global one of the images' device.
             check: Whether float images are searched for values outside [0, 1]; ``None``: on the CPU only, for on a
                 GPU the search would wait for all work in flight.
 

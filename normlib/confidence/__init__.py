@@ -1,9 +1,10 @@
 """What a short embedding means: the norm, and its rivals, as scores of confidence.
 
 Every function takes a table with one row for each sample, such as the recorded runs on CIFAR-10 hold
-(``experiments.load("cifar10-interventions-cpu")["samples"]``), and returns a small table. Scores are columns; ``SCORES``
-says which way each points, and ``oriented_scores`` turns them all the same way. Outcomes are columns too, or values row by
-row: whether the neighbours' vote was right, whether a sample is of a known class, how far people disagree.
+(``experiments.load("cifar10-interventions-cpu")["samples"]``), and returns a small table. Scores are columns;
+``SCORES`` says which way each points, and ``oriented_scores`` turns them all the same way. Outcomes are columns too, or
+values row by row: whether the neighbours' vote was right, whether a sample is of a known class, how far people
+disagree.
 
 Functions take *one run*: an image that stands in a table once for each seed is no independent sample, so a table of
 several runs is refused. ``per_run`` goes through them, ``mean_over_seeds`` gives the interval over repeated trainings.

@@ -88,7 +88,8 @@ def mean_over_seeds(
         A group has one seed only, or a value is NaN: its interval is NaN.
 
     >>> import pandas as pd
-    >>> mean_over_seeds(pd.DataFrame({"seed": [0, 1, 2], "auroc": [0.6, 0.7, 0.8]}), "auroc").round(3).to_numpy().tolist()
+    >>> runs = pd.DataFrame({"seed": [0, 1, 2], "auroc": [0.6, 0.7, 0.8]})
+    >>> mean_over_seeds(runs, "auroc").round(3).to_numpy().tolist()
     [[0.7, 0.452, 0.948, 3.0]]
     """
     import pandas as pd

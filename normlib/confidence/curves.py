@@ -44,8 +44,8 @@ def curve(
         a bin are right, or all wrong, resampling shows no spread; the interval is then Wilson's for shares.
 
     Raises:
-        ValueError: As :func:`oriented_scores`; ``outcome`` does not match the table, or ``bins``, ``by`` or ``resamples``
-            are none.
+        ValueError: As :func:`oriented_scores`; ``outcome`` does not match the table, or ``bins``, ``by`` or
+            ``resamples`` are none.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame({"norm": range(40), "knn_correct": [False, True] * 10 + [True] * 20})

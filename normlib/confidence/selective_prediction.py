@@ -33,8 +33,8 @@ def risk_coverage(
         the risk is the mean over all orders of them.
 
     Raises:
-        ValueError: As :func:`oriented_scores`; ``correct`` does not match the table or is not true or false, or ``points``
-            is not in 1 .. number of samples.
+        ValueError: As :func:`oriented_scores`; ``correct`` does not match the table or is not true or false, or
+            ``points`` is not in 1 .. number of samples.
 
     Source: El-Yaniv & Wiener 2010.
 

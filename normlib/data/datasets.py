@@ -139,8 +139,8 @@ def cifar10_jpeg(split: Literal["train", "test"] = "train", *, root: str | os.Pa
     folder = _data_folder(root) / "cifar10-jpeg" / split
     count = len(cifar10_files.SPLITS[split]) * cifar10_files.RECORDS_PER_FILE
     expected = (
-        f"expected {count} images {folder}/<class>/<index>.jpg, where <class> is one of {', '.join(cifar10_files.CLASSES)} "
-        f"and <index> the place in the original, 00000 to {count - 1:05d}"
+        f"expected {count} images {folder}/<class>/<index>.jpg, where <class> is one of "
+        f"{', '.join(cifar10_files.CLASSES)} and <index> the place in the original, 00000 to {count - 1:05d}"
     )
     try:
         images = image_folder(folder, index_from_name=True)
