@@ -1,4 +1,4 @@
-"""The command: what it prints, what it leaves, and that whatever is wrong is said in one line."""
+"""The command of the library: what it prints, what it leaves, and that whatever is wrong is said in one line."""
 
 import re
 import subprocess
@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from normcourse import experiments
 from normlib import cli, data
+from normlib.training import recipes, run_dir, throughput
 
 SHORT = ["epochs=2", "warmup_epochs=1", "batch_size=512"]
 
@@ -89,56 +89,19 @@ def test_evaluate_refuses_a_folder_that_cannot_be_written_before_it_works(finish
     assert re.fullmatch(r"normlib: .* is read-only or not yours; name another\n", capsys.readouterr().err)
 
 
-def test_record_lists_experiments_and_smoke_keeps_nothing(capsys):
-    assert run("record") == 0
-    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert listed == list(experiments.EXPERIMENTS)
-    before = sorted(experiments.RESULTS.rglob("*"))
-    assert run("record", "cifar10-rates", "--smoke") == 0
-    assert "epochs: " in capsys.readouterr().out
-    assert sorted(experiments.RESULTS.rglob("*")) == before
-
-
-def test_record_and_reproduce_a_small_experiment(monkeypatch, tmp_path, capsys):
-    def jobs(settings):
-        return [{"seed": 0}, {"seed": 1}]
-
-    def table(settings, job, folder):
-        return {"epochs": pd.DataFrame({"loss": [2.0, 1.0 + job["seed"]]})}
-
-    experiment = experiments.Experiment("?", {"seeds": 2}, {}, table, lambda settings: data.digits(), jobs=jobs)
-    monkeypatch.setattr(experiments, "EXPERIMENTS", {"small": experiment})
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(experiments, "RUNS", tmp_path / "runs")
-    assert run("record", "small", "--shard", "1/2") == 0
-    assert "1 runs are left for other parts" in capsys.readouterr().out
-    assert run("record", "small") == 0
-    assert capsys.readouterr().out == f"recorded in {tmp_path / 'results' / 'small'}\n"
-    assert run("reproduce", "small") == 0
-    assert re.search(r"epochs +loss +2 +2 +0", capsys.readouterr().out)
-
-
-def test_info_names_devices_and_every_experiment_that_trains(monkeypatch, capsys):
-    from normcourse import machine
-
-    monkeypatch.setattr(machine, "pairs_per_second", lambda recipe, accelerator, seconds: 1000.0)
+def test_info_names_devices_and_the_speed_of_every_recipe(monkeypatch, capsys):
+    monkeypatch.setattr(throughput, "pairs_per_second", lambda recipe, accelerator, seconds: 1000.0)
     assert run("info") == 0
     said = capsys.readouterr().out
     assert re.match(r"CPU: \d+ cores, \d+ threads(, \d+ GiB)?; 32-true", said)
-    rows = {line.split()[0]: line.split() for line in said.splitlines() if line.split()[0] in experiments.EXPERIMENTS}
-    trained = [name for name, experiment in experiments.EXPERIMENTS.items() if experiment.work]
-    assert list(rows) == trained
-    # 24 runs of 2 epochs of 50,000 pairs at 1,000 a second are 2,400 s
-    assert rows["cifar10-rates-cpu"] == ["cifar10-rates-cpu", "cpu", "1000", "24", "40.0"]
+    rows = [line.split() for line in said.splitlines()]
+    assert [row for row in rows if row[0] in recipes.RECIPES] == [[name, "1000"] for name in recipes.RECIPES]
 
 
 @pytest.mark.parametrize("recipe", ["digits", "cpu"])
 def test_the_probe_measures_a_speed(recipe):
-    from normcourse import machine
-    from normlib.training import recipes
-
     state = torch.get_rng_state()
-    speed = machine.pairs_per_second(recipes.RECIPES[recipe], "cpu", 0.1)
+    speed = throughput.pairs_per_second(recipes.RECIPES[recipe], "cpu", 0.1)
     assert 1 < speed < 1e6
     assert torch.equal(torch.get_rng_state(), state)  # the reader's own random numbers stay as they were
 
@@ -150,7 +113,7 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
     ("words", "message"),
     [
         (["train", "papr", "--out", "OUT"], "recipe must be one of 'paper', 'colab_t4', 'cpu', 'digits', got 'papr'"),
-        (["train", "digits", "--out", "OUT", "--set", "epoch=3"], "unknown setting 'epoch'; did you mean epochs?"),
+        (["train", "digits", "--out", "OUT", "--set", "epoch=3"], "there is no setting 'epoch'; did you mean epochs?"),
         (["train", "digits", "--out", "OUT", "--set", "epochs"], "--set takes KEY=VALUE, got 'epochs'"),
         (["train", "digits", "--out", "OUT", "--set", "lr=-1"], "lr must be a number > 0, got -1"),
         (["train", "digits", "--out", "OUT", "--set", "lr=fast"], "lr must be a number > 0, got 'fast'"),
@@ -171,9 +134,6 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["train", "digits", "--out", "OUT", "--accelerator", "abacus"], "'abacus' is not available here"),
         (["train", "digits", "--out", "FILE/below"], "FILE"),
         (["evaluate", "OUT"], "OUT holds no run"),
-        (["record", "cifar11"], "name must be one of 'digits-simclr'"),
-        (["record", "digits-simclr", "--shard", "3/2"], "part must be"),
-        (["reproduce", "cifar10-nothing"], "name must be one of 'digits-simclr'"),
         (["info", "--seconds", "0"], "seconds must be a number > 0, got 0"),
     ],
 )
@@ -199,11 +159,11 @@ def test_divergence_is_said_with_what_to_do(tmp_path, capsys):
 
 
 def test_ctrl_c_between_checkpoints_says_how_to_go_on(monkeypatch, capsys):
-    def interrupt(name, **options):
+    def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "record", interrupt)
-    assert run("record", "digits-simclr") == 130
+    monkeypatch.setattr(run_dir, "train", interrupt)
+    assert run("train", "digits", "--out", "nowhere") == 130
     assert capsys.readouterr().err == "\nstopped; the same command goes on with what was saved\n"
 
 
@@ -212,7 +172,7 @@ def test_traceback_shows_where_an_error_came_from():
         cli.main(["train", "papr", "--out", "nowhere", "--traceback"])
 
 
-@pytest.mark.parametrize("words", [[], ["fly"], ["train"], ["record", "x", "--shard", "one"]])
+@pytest.mark.parametrize("words", [[], ["fly"], ["train"], ["record", "digits-simclr"]])
 def test_a_command_that_is_none_shows_usage_and_exits_with_2(words, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(words)
@@ -220,7 +180,7 @@ def test_a_command_that_is_none_shows_usage_and_exits_with_2(words, capsys):
     assert "usage: normlib" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "record", "reproduce", "info"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "info"])
 def test_help_of_every_verb_has_an_example(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([verb, "--help"])

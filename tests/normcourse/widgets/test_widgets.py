@@ -1,4 +1,4 @@
-"""Figures to move, as Python sees them; tests/site/test_explorables.py moves them in a browser."""
+"""Figures to move, as Python sees them; tests/site/test_widgets.py moves them in a browser."""
 
 import base64
 import gzip
