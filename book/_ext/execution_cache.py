@@ -1,9 +1,9 @@
 """Forget cached executions that today's inputs might not give, and execute what is missing, two notebooks at a time.
 
-The execution cache knows a notebook by the code in its cells alone. Outputs depend on more: on normlib, on recorded
-runs, on the mode, on the versions of packages. When one of these changed since the last build, everything is executed
-anew. And a cached copy brings its cells' old metadata along (alt texts, tags), so a notebook whose metadata changed is
-executed anew.
+The execution cache knows a notebook by the code in its cells alone. Outputs depend on more: on normlib and normcourse,
+on recorded runs, on the mode, on the versions of packages. When one of these changed since the last build, everything
+is executed anew. And a cached copy brings its cells' old metadata along (alt texts, tags), so a notebook whose metadata
+changed is executed anew.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 2
 FINGERPRINT = "inputs.sha256"
+READ_BY_NOTEBOOKS = ("normlib", "normcourse", "results")
 
 
 def fingerprint(root: Path) -> str:
@@ -33,8 +34,8 @@ def fingerprint(root: Path) -> str:
     digest = hashlib.sha256(
         "\n".join([platform.python_version(), os.environ.get("NORMLIB_MODE", ""), *versions]).encode()
     )
-    for path in sorted([*root.glob("normlib/**/*"), *root.glob("results/**/*")]):
-        if path.is_file() and path.suffix != ".pyc":
+    for path in sorted(path for folder in READ_BY_NOTEBOOKS for path in root.glob(f"{folder}/**/*")):
+        if path.is_file() and path.suffix != ".pyc" and not path.parent.name.endswith(".egg-info"):
             digest.update(f"\n{path.relative_to(root).as_posix()}\n".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

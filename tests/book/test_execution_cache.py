@@ -44,3 +44,26 @@ def test_what_is_missing_is_executed_once_and_a_failure_is_left_to_its_page(app,
     )
     execution_cache.execute_missing(app)
     assert again == ["1 / 0"]
+
+
+@pytest.mark.parametrize("name", ["normlib/losses/a.py", "normcourse/widgets/a.mjs", "results/digits-simclr/a.parquet"])
+def test_a_change_of_either_package_or_of_a_record_empties_the_cache(app, tmp_path, name):
+    path, old = tmp_path / name, tmp_path / "_build" / ".jupyter_cache" / "old"
+    path.parent.mkdir(parents=True)
+    path.write_text("1")
+    execution_cache.forget_outdated(app)
+    old.touch()
+    execution_cache.forget_outdated(app)
+    assert old.exists()
+    path.write_text("2")
+    execution_cache.forget_outdated(app)
+    assert not old.exists()
+
+
+def test_what_an_installation_or_an_import_leaves_behind_changes_nothing(app, tmp_path):
+    (tmp_path / "normcourse").mkdir()
+    before = execution_cache.fingerprint(tmp_path)
+    for name in ("normcourse/__pycache__/cli.pyc", "normcourse/embedding_norms_course.egg-info/PKG-INFO"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert execution_cache.fingerprint(tmp_path) == before
