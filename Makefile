@@ -39,7 +39,7 @@ check: lint unit ## what a developer runs: lint, unit tests, doctests
 test: lint unit notebooks smoke book site ## everything
 
 lint: .venv/.complete
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy normlib normcourse && $(BIN)/codespell && $(BIN)/python tools/repository.py check && $(BIN)/python tools/vendor.py check
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy normlib normcourse && $(BIN)/codespell && $(BIN)/python tools/repository.py check && $(BIN)/python tools/chapters.py check && $(BIN)/python tools/vendor.py check
 
 unit: .venv/.complete
 	$(PYTEST) tests normlib normcourse --ignore tests/smoke --ignore tests/site
