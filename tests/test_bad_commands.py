@@ -110,7 +110,7 @@ def nowhere(tmp_path, monkeypatch):
     monkeypatch.setenv("NORMLIB_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.setattr(cifar10_files, "MIRRORS", ())
-    monkeypatch.setattr(trainer.Run, "train", stopped)
+    monkeypatch.setattr(trainer.Trainer, "train", stopped)
     monkeypatch.setattr(machine, "pairs_per_second", lambda recipe, place, seconds: 1000.0)
     return tmp_path
 

@@ -84,10 +84,11 @@ def fit(
         The history of the whole run, its earlier parts included.
 
     Raises:
-        TypeError: An argument is of another type than described, or the loss returns no tensor.
-        ValueError: Fewer images than one batch; a batch that cannot be shared out; no ``loss``, and the model has none;
-            a device that is not there; a folder with checkpoints of another run, with the differences. Nothing is
-            trained or written then. Or the loss returns no scalar, or refuses what it is given, such as NaN.
+        TypeError: An argument is of another type than described; no ``loss``, and the model has none. Or the loss
+            returns no tensor.
+        ValueError: Fewer images than one batch; a batch that cannot be shared out; a device that is not there; a folder
+            with checkpoints of another run, with the differences. Nothing is trained or written then. Or the loss
+            returns no scalar, or refuses what it is given, such as NaN.
         OSError: ``checkpoints`` cannot be written; nothing is trained then. Or later a checkpoint could not be, on a
             full disk, say; the earlier ones are whole, and the run goes on from them.
         DivergenceError: The loss became NaN or infinite; the message names the step. This is looked for once an epoch,
@@ -146,9 +147,9 @@ def _check_types(
 def _check_loss(model: nn.Module, loss: Callable | None) -> None:
     given = getattr(model, "loss", None) if loss is None else loss
     if given is None:
-        raise ValueError(
-            f"loss must be given, since {type(model).__name__} has none of its own; name one, such as "
-            "loss=normlib.losses.info_nce, or take a method of normlib.models"
+        raise TypeError(
+            f"{type(model).__name__} has no loss of its own; name one, such as loss=losses.info_nce, or take a method "
+            "of normlib.models"
         )
     check_callable(loss=given)
 

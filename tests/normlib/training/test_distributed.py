@@ -107,7 +107,7 @@ def test_two_processes_with_micro_batches_and_checkpoints_equal_one(alone, tmp_p
     ("method", "micro"), [("byol", "None"), ("barlow-twins", "None"), ("learned scale", "None"), ("learned scale", "8")]
 )
 def test_two_processes_equal_one_for_other_methods(method, micro, tmp_path):
-    """Statistics of the whole batch, constants, the slow copy, parameters of a loss; float32 is what Fabric hands on."""
+    """Statistics of the whole batch, constants, the slow copy, a loss's parameters; Fabric hands on float32."""
     together = torchrun(2, tmp_path, micro, "None", "2", method)
     assert_same_run(together, run(method=method), tolerance=1e-5)
 

@@ -216,7 +216,7 @@ def test_a_run_under_the_same_loss_is_not_another(tmp_path):
 @pytest.mark.parametrize(
     ("model", "loss", "error", "words"),
     [
-        (nn.Sequential(*parts()), None, ValueError, "loss must be given, since Sequential has none of its own"),
+        (nn.Sequential(*parts()), None, TypeError, "Sequential has no loss of its own; name one, such as"),
         (nn.Sequential(*parts()), 0.5, TypeError, "loss must be a function, got float"),
         (SimCLR(*parts()), "nt-xent", TypeError, "loss must be a function, got str"),
     ],
