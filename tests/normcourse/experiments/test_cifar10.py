@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from normcourse import experiments
-from normcourse.experiments import cifar10, store
+from normcourse.experiments import cifar10
+from normcourse.experiments.store import Store
+from normcourse.paths import RESULTS
 from normlib import data
 from normlib.training import recipes
 
-NAMES = list(cifar10.experiments("gpu") | cifar10.experiments("cpu"))
+NAMES = [experiment.name for experiment in cifar10.EXPERIMENTS]
+
+
+RECORDED = Store(RESULTS)
 
 
 def photographs(n, seed):
@@ -40,11 +45,11 @@ def small(name, **settings):
 
 
 def run(settings, job, tmp_path):
-    return cifar10.run_job(settings, job, tmp_path / "run")
+    return cifar10.run(settings, job, tmp_path / "run")
 
 
 def job_of(settings, **wanted):
-    return next(job for job in cifar10.jobs(settings) if wanted.items() <= job.items())
+    return next(job for job in cifar10.jobs(settings, RECORDED) if wanted.items() <= job.items())
 
 
 def test_a_run_leaves_losses_norms_and_scores(made_up, tmp_path):
@@ -90,14 +95,14 @@ def test_long_tail_and_its_control(made_up, tmp_path):
 
 def test_a_run_that_diverges_is_a_result(made_up, tmp_path):
     settings = small("cifar10-rates-cpu", lrs=[1e20])
-    tables = run(settings, cifar10.jobs(settings)[0], tmp_path)
+    tables = run(settings, cifar10.jobs(settings, RECORDED)[0], tmp_path)
     assert tables["epochs"]["diverged"].all()
     assert "samples" not in tables
 
 
 def test_conditions_change_the_network_as_named(made_up):
     settings = experiments.EXPERIMENTS["cifar10-rates"].settings
-    jobs = {job["condition"]: job for job in cifar10.jobs(settings)}
+    jobs = {job["condition"]: job for job in cifar10.jobs(settings, RECORDED)}
     built = {condition: cifar10.recipe_of(settings, job).build_model() for condition, job in jobs.items()}
     default, cut = built["default"], built["cut 3"]
     torch.testing.assert_close(3 * cut.projector[2].weight, default.projector[2].weight)
@@ -111,43 +116,40 @@ def recorded_search(root, losses):
         table = pd.DataFrame({"epoch": [1, 2], "loss": [5.0, loss], "diverged": bool(np.isnan(loss))})
         table = table.dropna()
         job = {"condition": "default", "lr": lr, "seed": 0}
-        store.write(store.folder_of(root / "cifar10-rates-cpu", job), {"epochs": table}, {"job": job})
+        entry = {"job": job, "settings": {}, "other_training_settings": {}}
+        Store(root).write("cifar10-rates-cpu", {"epochs": table}, entry)
 
 
-def test_learning_rates_come_from_the_whole_search_only(monkeypatch, tmp_path):
-    monkeypatch.setattr(cifar10, "RESULTS", tmp_path)
+def test_learning_rates_come_from_the_whole_search_only(tmp_path):
     rates = experiments.EXPERIMENTS["cifar10-rates-cpu"].settings["lrs"]
     recorded_search(tmp_path, {lr: 5 - lr for lr in rates[:-1]})
-    words = (
-        f"{len(rates) - 1} of {len(rates)} runs of 'default' are recorded; finish it with: .* record cifar10-rates-cpu"
-    )
+    words = f"cifar10-rates-cpu is needed first, and {len(rates) - 1} of these {len(rates)} jobs .* record cifar10-rates-cpu"
     with pytest.raises(FileNotFoundError, match=words):
-        cifar10.best_rate("cifar10-rates-cpu", "default")
+        cifar10.best_rate(Store(tmp_path), "cifar10-rates-cpu", "default")
     recorded_search(tmp_path, {rates[-1]: np.nan})
-    assert cifar10.best_rate("cifar10-rates-cpu", "default") == rates[-2]
+    assert cifar10.best_rate(Store(tmp_path), "cifar10-rates-cpu", "default") == rates[-2]
     recorded_search(tmp_path, dict.fromkeys(rates, np.nan))
     with pytest.raises(ValueError, match="all runs of 'default' in cifar10-rates-cpu diverged"):
-        cifar10.best_rate("cifar10-rates-cpu", "default")
+        cifar10.best_rate(Store(tmp_path), "cifar10-rates-cpu", "default")
 
 
 @pytest.mark.parametrize("slope", [1, -1])
-def test_a_search_whose_best_rate_is_its_last_warns(slope, monkeypatch, tmp_path):
-    monkeypatch.setattr(cifar10, "RESULTS", tmp_path)
+def test_a_search_whose_best_rate_is_its_last_warns(slope, tmp_path):
     rates = experiments.EXPERIMENTS["cifar10-rates-cpu"].settings["lrs"]
     recorded_search(tmp_path, {lr: 5 + slope * lr for lr in rates})
     with pytest.warns(UserWarning, match="cifar10-rates-cpu does not bracket the best rate of 'default'"):
-        assert cifar10.best_rate("cifar10-rates-cpu", "default") == rates[0 if slope > 0 else -1]
+        assert cifar10.best_rate(Store(tmp_path), "cifar10-rates-cpu", "default") == rates[0 if slope > 0 else -1]
 
 
 @pytest.mark.parametrize("condition", cifar10.CONDITIONS)
 def test_the_recorded_search_brackets_the_best_rates(condition, recwarn):
-    cifar10.best_rate("cifar10-rates-cpu", condition)
+    cifar10.best_rate(RECORDED, "cifar10-rates-cpu", condition)
     assert not recwarn.list
 
 
 def test_provenance_says_what_the_network_is_made_of():
     settings = experiments.EXPERIMENTS["cifar10-rates-cpu"].settings
-    jobs = [job for job in cifar10.jobs(settings) if job["lr"] == settings["lrs"][0]]
+    jobs = [job for job in cifar10.jobs(settings, RECORDED) if job["lr"] == settings["lrs"][0]]
     made_of = {job["condition"]: cifar10.configuration(settings, job)["architecture"] for job in jobs}
     assert made_of["default"] == made_of["cut 3"]
     assert made_of["GradScale 1"]["grad_scale"] == "GradScale(power=1.0)"
@@ -157,11 +159,11 @@ def test_provenance_says_what_the_network_is_made_of():
 @pytest.mark.parametrize("name", NAMES)
 def test_plans_are_whole(name, monkeypatch):
     """Settings survive JSON, recipes can be built for every run, and the work is counted."""
-    monkeypatch.setattr(cifar10, "best_rate", lambda search, condition: 0.1)
+    monkeypatch.setattr(cifar10, "best_rate", lambda store, search, condition: 0.1)
     experiment = experiments.EXPERIMENTS[name]
     settings = json.loads(json.dumps(experiment.settings))
     assert settings == experiment.settings
-    plan = cifar10.jobs(settings)
+    plan = cifar10.jobs(settings, RECORDED)
     recipe, runs, pairs = experiment.work(experiment.settings)
     assert len(plan) == runs
     assert recipe == ("cpu" if name.endswith("-cpu") else "paper")

@@ -41,9 +41,9 @@ def test_global_generator_is_left_as_it_was():
     assert torch.rand(1) == expected
 
 
-def test_a_cut_without_biases_is_a_larger_step_size():
+def test_a_cut_without_biases_is_a_larger_step_size(tmp_path):
     """By a factor that floats hold exactly, so that both runs round alike."""
-    steps = digits_cuts._run_network(SETTINGS, PLAIN)["steps"]
+    steps = digits_cuts.run(SETTINGS, PLAIN, tmp_path)["steps"]
     cut = steps.query("cut == 2")
     uncut = steps.query("cut == 1 and lr == 0.08")
     assert cut["step"].tolist() == [0, 3, 6, 9, 12]
