@@ -62,8 +62,8 @@ def radial_table(
         x2: Images of view 2, same shape.
         layers: Name or names of submodules; ``None``: all that hold no others, do something, and lie on the way of a
             gradient. Of one that is called several times, the last call counts.
-        loss: Takes the outputs for view 1 and for view 2; ``None``: the model's own. SimCLR has none: name
-            :func:`normlib.losses.info_nce`.
+        loss: Takes the outputs for view 1 and for view 2, such as :func:`normlib.losses.info_nce`; ``None``: the
+            model's own.
 
     Returns:
         One row for each layer, in the order of the forward pass.
