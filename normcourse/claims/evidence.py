@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normcourse.experiments.store import Job, Store
-from normlib.confidence import binary_metrics
+from normlib._utils.intervals import half_width
+from normlib.confidence.binary_metrics import auroc_of
+from normlib.confidence.rank_correlation import spearman
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -215,9 +217,7 @@ def _summary(numbers: np.ndarray, estimator: str) -> tuple[float, float, float]:
     mean = float(numbers.mean())
     if len(numbers) == 1:  # one run has no interval of its own: anything is possible
         return mean, -math.inf, math.inf
-    from scipy.special import stdtrit  # scipy.stats takes a second to load
-
-    half = float(stdtrit(len(numbers) - 1, 0.975) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
+    half = float(half_width(numbers.std(ddof=1), len(numbers)))
     return mean, mean - half, mean + half
 
 
@@ -267,7 +267,7 @@ def _reduced(part: Part, rows: pd.DataFrame) -> float:
         )
         return _auroc(rows[part.value].to_numpy(), chosen)
     if part.estimator == "spearman":
-        return float(rows[[part.value, part.other]].rank().corr().to_numpy()[0, 1])
+        return _spearman(rows[part.value].to_numpy(), rows[part.other].to_numpy())
     if part.estimator in EXTREMES:
         return float(EXTREMES[part.estimator](rows[part.value].to_numpy()))
     return float(rows[part.value].mean())
@@ -279,6 +279,11 @@ def _listed(wanted: Any) -> list[Any]:
 
 def _auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     """Chance that a positive scores above another; NaN if there is only one class, or a score is NaN."""
-    if np.isnan(scores).any():
+    return math.nan if np.isnan(scores).any() else auroc_of(scores, positive)
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Rank correlation; NaN if a value is NaN, or all values of one side are equal."""
+    if np.isnan(x).any() or np.isnan(y).any() or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
-    return float(binary_metrics.auroc(*binary_metrics.rank(scores, positive).once()))
+    return spearman(x, y).value

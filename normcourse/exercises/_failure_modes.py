@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from normcourse.exercises._variants import variant
 from normlib import data, losses
 from normlib._utils.arguments import check_count
+from normlib.evaluation import spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,5 +105,4 @@ def _mean_norm(z: Tensor) -> float:
 
 
 def _mean_cosine(z: Tensor) -> float:
-    n, total = len(z), losses.unit(z.detach()).sum(dim=0)
-    return ((total @ total).item() - n) / (n * (n - 1))
+    return 1 - spread(z)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from normcourse.exercises._variants import variant
 from normcourse.exercises._verdicts import NOT_ANSWERED, Verdict, first_wrong, judge, outcome, rows
-from normlib import interventions, losses
+from normlib import interventions
+from normlib.evaluation import spread
 
 
 def grad_scale(answer: Callable) -> Verdict:
@@ -189,9 +190,8 @@ def _factors(
     for network in (model, short):
         with torch.no_grad():
             z = copy.deepcopy(network).train(train)(x)
-        cosines = losses.unit(z) @ losses.unit(z).T
         norm = z.mean(dim=0).norm() if norm_of_mean else z.norm(dim=1).mean()
-        measured.append(torch.stack([norm, 1 - cosines.mean()]))  # the diagonal cancels in the factor
+        measured.append(torch.stack([norm, norm.new_tensor(spread(z))]))
     return measured[0] / measured[1]
 
 

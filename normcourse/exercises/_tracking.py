@@ -13,6 +13,7 @@ from torch import nn
 from normcourse.exercises._variants import variant
 from normcourse.exercises._verdicts import NOT_ANSWERED, Verdict, first_wrong, judge, outcome, rows
 from normlib import losses
+from normlib.evaluation import spread
 
 
 def norm_log(answer: type) -> Verdict:
@@ -37,7 +38,7 @@ def mean_cosine(answer: Callable) -> Verdict:
     z = rows(7, 4, seed=41) + 0.5
     u, n = losses.unit(z), len(z)
     cosines = u @ u.T
-    right = (cosines.sum() - n) / (n * (n - 1))
+    right = torch.tensor(1 - spread(z), dtype=z.dtype)
     return judge(
         outcome(answer, z),
         right,

@@ -14,6 +14,7 @@ from normcourse.experiments.base import Experiment, Settings, no_configuration
 from normcourse.experiments.store import Job, Store, Tables
 from normlib import augment, data, losses
 from normlib._utils.rng import seeded
+from normlib.evaluation import spread
 from normlib.interventions import cut_initialization
 
 if TYPE_CHECKING:
@@ -94,9 +95,7 @@ def _first_steps(model: nn.Module, lr: float, batches: list[tuple[Tensor, Tensor
 
 
 def _shape(z: Tensor) -> dict[str, float]:
-    n, u = len(z), losses.unit(z)
-    spread = (n**2 - u.sum(dim=0).square().sum()) / (n * (n - 1))
-    return {"norm": z.norm(dim=1).mean().item(), "spread": spread.item()}
+    return {"norm": z.norm(dim=1).mean().item(), "spread": spread(z)}
 
 
 EXPERIMENTS = [

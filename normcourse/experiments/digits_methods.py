@@ -19,6 +19,8 @@ from torch.optim.swa_utils import update_bn
 from normcourse.experiments.base import Experiment, Settings, Work
 from normcourse.experiments.store import Job, Store, Tables
 from normlib import data, evaluation
+from normlib.confidence.binary_metrics import auroc_of
+from normlib.confidence.rank_correlation import spearman
 from normlib.training import fit, recipes
 
 if TYPE_CHECKING:
@@ -242,8 +244,6 @@ def configuration(settings: Settings, job: Job) -> dict[str, Any]:
 
 def _judged(model: nn.Module, recipe: Recipe, images: ImageSet, draws: int) -> dict[str, float]:
     """Accuracy with three labels for each class, and what the norm of each output knows of correctness and novelty."""
-    from sklearn.metrics import roc_auc_score
-
     sets = recipe.test_sets()
     bank, seen, unseen = (outputs(model, part) for part in (images, sets["test"], sets["held out"]))
     labels = sets["test"].labels
@@ -253,10 +253,10 @@ def _judged(model: nn.Module, recipe: Recipe, images: ImageSet, draws: int) -> d
     correct = (neighbours.predicted[: len(labels)] == labels).numpy()
     found["knn"] = correct.mean()
     novel = np.repeat([False, True], [len(labels), len(unseen["h"])])
-    found["novelty_distance"] = roc_auc_score(novel, neighbours.kth_distance)
+    found["novelty_distance"] = auroc_of(neighbours.kth_distance.numpy(), novel)
     for name in seen:
         norms = torch.cat([seen[name], unseen[name]]).norm(dim=1).numpy()
-        found[f"novelty_{name}"] = roc_auc_score(novel, -norms)
+        found[f"novelty_{name}"] = auroc_of(-norms, novel)
         found[f"correct_{name}"] = _correlation(norms[: len(labels)], correct)
         found[f"share_{name}"] = _rank_correlation(norms[: len(labels)], hits.mean(axis=0))
         found[f"norm_{name}"] = norms[: len(labels)].mean()
@@ -273,9 +273,7 @@ def _correlation(norms: np.ndarray, correct: np.ndarray) -> float:
 
 
 def _rank_correlation(norms: np.ndarray, share: np.ndarray) -> float:
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(norms, share).statistic)
+    return spearman(norms, share).value if np.ptp(share) > 0 else np.nan
 
 
 CHANGE = {

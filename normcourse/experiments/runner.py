@@ -205,14 +205,14 @@ def record(
     """
     if not names:
         raise ValueError("names must name at least one experiment, got none")
-    experiments = [_experiment(name) for name in dict.fromkeys(names)]
+    experiments = {experiment.name: experiment for experiment in map(_experiment, names)}
     check_shard(shard)
     check_flags(overwrite=overwrite)
     if minutes is not None:
         check_number("minutes", minutes, above=0)
     store, left = _store(out), {}
     with Deadline(minutes) as deadline:
-        for experiment in experiments:
+        for experiment in experiments.values():
             try:
                 jobs = experiment.jobs(experiment.settings, store)
             except FileNotFoundError:

@@ -9,6 +9,7 @@ import numpy as np
 import traitlets
 
 from normcourse.widgets.base import InteractiveFigure, module
+from normlib._utils.intervals import half_width
 from normlib._utils.tables import check_columns, check_table
 from normlib.plotting import PALETTE
 
@@ -107,10 +108,8 @@ def summary(table: pd.DataFrame, cuts: list[float], lr: float) -> np.ndarray:
     Along the last axis: loss by step, half of its interval, log10 of the norm by step, half of its interval, and log10
     of the spread at the start.
     """
-    from scipy import stats
-
     logs = table.assign(norm=np.log10(table["norm"]), spread=np.log10(table["spread"]))
-    width = stats.t.ppf(0.975, table["seed"].nunique() - 1)
+    seeds = table["seed"].nunique()
     found = []
     for cut in cuts:
         for rows in (
@@ -118,7 +117,7 @@ def summary(table: pd.DataFrame, cuts: list[float], lr: float) -> np.ndarray:
             logs[(logs["cut"] == 1) & np.isclose(logs["lr"], lr * cut**2)],
         ):
             groups = rows.groupby([*NETWORK, "step"])[["loss", "norm", "spread"]]
-            mean, half = groups.mean().unstack(), width * groups.sem().unstack()
+            mean, half = groups.mean().unstack(), half_width(groups.std(ddof=1).unstack(), seeds)
             parts = [mean["loss"], half["loss"], mean["norm"], half["norm"], mean["spread"].to_numpy()[:, :1]]
             found.append(np.concatenate(parts, axis=1))
     shape = [table[name].nunique() for name in NETWORK]

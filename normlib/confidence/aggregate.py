@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normlib._utils.arguments import check_callable, names_of
+from normlib._utils.intervals import half_width
 from normlib._utils.tables import RUN_COLUMNS, check_columns, check_numbers, check_table, tell_nan
 
 if TYPE_CHECKING:
@@ -93,7 +94,6 @@ def mean_over_seeds(
     [[0.7, 0.452, 0.948, 3.0]]
     """
     import pandas as pd
-    from scipy import stats
 
     columns = names_of("by", by)
     check_table(frame, "frame")
@@ -109,7 +109,7 @@ def mean_over_seeds(
         if len(values) < 2 or not np.isfinite(values).all():
             tell_nan(f"interval of {value!r} {names}", f"it has the {len(values)} values {values.tolist()[:5]}")
         else:
-            half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+            half = half_width(values.std(ddof=1), len(values))
         mean = values.mean()
         rows.append([*names, mean, mean - half, mean + half, len(values)])
     return pd.DataFrame(rows, columns=[*columns, "value", "low", "high", "seeds"])

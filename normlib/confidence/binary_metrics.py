@@ -50,6 +50,15 @@ def auroc(count: np.ndarray, positive: np.ndarray) -> np.ndarray:
     return (above * negative).sum(-1) / np.where(pairs > 0, pairs, np.nan)
 
 
+def auroc_of(score: np.ndarray, positive: np.ndarray) -> float:
+    """AUROC of a score that is high for positives; NaN where all samples are of one class.
+
+    >>> auroc_of(np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False]))
+    0.875
+    """
+    return float(auroc(*rank(score, positive).once()))
+
+
 def aupr(count: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Average precision: precision at each distinct score, weighted by the positives found there."""
     precision = np.cumsum(positive, axis=-1) / np.maximum(np.cumsum(count, axis=-1), 1)

@@ -3,7 +3,7 @@
 All scores take features as given and train no network, so nothing here can change the model that is judged.
 """
 
-from normlib.evaluation.collapse import Collapse, detect_collapse
+from normlib.evaluation.collapse import Collapse, detect_collapse, spread
 from normlib.evaluation.features import embed
 from normlib.evaluation.neighbours import NeighbourScores, few_shot_accuracy, few_shot_correct, knn, neighbour_scores
 from normlib.evaluation.probes import linear_probe, mahalanobis, probe_logits
@@ -22,4 +22,5 @@ __all__ = [
     "neighbour_scores",
     "probe_logits",
     "sample_table",
+    "spread",
 ]

@@ -18,6 +18,29 @@ class Collapse(NamedTuple):
 
 
 @torch.no_grad()
+def spread(z: Tensor) -> float:
+    """1 less the mean cosine between the embeddings of *different* inputs: 0 where all directions agree.
+
+    A pair of an input with itself does not count, unlike in the spread of :func:`detect_collapse`, which is a share of
+    ``(N - 1) / N`` of this one.
+
+    Args:
+        z: Embeddings of different inputs, shape ``(N, D)``, N ≥ 2; computed in float64. A zero row has the cosine 0 with
+            every other.
+
+    Raises:
+        TypeError: ``z`` is not a floating-point tensor.
+        ValueError: ``z`` is no matrix of two rows or more, or holds NaN or infinity.
+
+    >>> spread(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
+    1.0
+    """
+    _check_matrix(z)
+    n, total = len(z), directions_and_inverse_norms(z.double())[0].sum(dim=0)
+    return ((n**2 - total.square().sum()) / (n * (n - 1))).item()
+
+
+@torch.no_grad()
 def detect_collapse(z: Tensor, *, least_spread: float = 0.05, least_rank: float = 2.0) -> Collapse:
     """Whether the directions of embeddings of *different* inputs have collapsed, to a point or to a line.
 
@@ -46,20 +69,24 @@ def detect_collapse(z: Tensor, *, least_spread: float = 0.05, least_rank: float 
     >>> detect_collapse(torch.eye(4)).name
     ''
     """
-    check_floating(z=z)
-    if z.ndim != 2 or len(z) < 2 or z.shape[1] == 0 or not z.isfinite().all():
-        raise ValueError(
-            f"z must be finite and of shape (N, D) with N ≥ 2, got {tuple(z.shape)}; did training diverge?"
-        )
+    _check_matrix(z)
     check_number("least_spread", least_spread, at_least=0)
     check_number("least_rank", least_rank, at_least=0)
     u = directions_and_inverse_norms(z[z.any(dim=1)])[0]
     if len(u) == 0:
         return Collapse("complete", 0.0, 0.0)
     mean = u.mean(dim=0)
-    spread = 1 - mean.square().sum().item()
+    found = 1 - mean.square().sum().item()
     weights = torch.linalg.svdvals(u - mean).square()
     weights = weights / weights.sum().clamp(min=torch.finfo(u.dtype).tiny)
     rank = torch.special.entr(weights).sum().exp().item()
-    name = "complete" if spread < least_spread else "dimensional" if rank < least_rank else ""
-    return Collapse(name, spread, rank)
+    name = "complete" if found < least_spread else "dimensional" if rank < least_rank else ""
+    return Collapse(name, found, rank)
+
+
+def _check_matrix(z: Tensor) -> None:
+    check_floating(z=z)
+    if z.ndim != 2 or len(z) < 2 or z.shape[1] == 0 or not z.isfinite().all():
+        raise ValueError(
+            f"z must be finite and of shape (N, D) with N ≥ 2, got {tuple(z.shape)}; did training diverge?"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from normlib._utils.arguments import check_number, check_type, listed, names_of
+from normlib._utils.intervals import half_width
 from normlib._utils.tables import check_columns, check_numbers, check_table
 from normlib.plotting.confidence import (
     check_axes,
@@ -75,7 +76,6 @@ def band(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, over: str = "seed", l
     >>> ax.lines[0].get_ydata().tolist()
     [3.0, 1.0]
     """
-    from scipy import stats
 
     check_axes(ax)
     check_table(frame, "frame")
@@ -88,7 +88,7 @@ def band(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, over: str = "seed", l
     mean, repetitions = groups.mean(), groups.count()
     if repetitions.min() < 2:
         raise ValueError(f"an interval needs at least 2 repetitions in {over!r}, got {repetitions.min()}")
-    half = stats.t.ppf(0.975, repetitions - 1) * groups.std(ddof=1) / repetitions**0.5
+    half = half_width(groups.std(ddof=1), repetitions)
     (drawn,) = ax.plot(mean.index.to_numpy(), mean.to_numpy(), label=label, **line)
     ax.fill_between(mean.index, mean - half, mean + half, color=drawn.get_color(), alpha=0.2, linewidth=0)
     return ax

@@ -44,7 +44,7 @@ def gradients_in_closed_form(seed: int) -> Measured:
 
 
 def gradients_of_other_methods(seed: int) -> Measured:
-    """Radial shares of gradients of the losses beyond SimCLR: the largest where theory says zero, the mean elsewhere."""
+    """Radial shares of the gradients of other losses: the largest where theory says zero, the mean elsewhere."""
     z1, z2 = _pairs(seed, 64, 16)
     z = torch.cat([z1, z2])
     found: Measured = {}

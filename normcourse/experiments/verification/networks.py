@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from normlib import interventions, losses, simulations
 from normlib._utils.rng import seeded
+from normlib.confidence.rank_correlation import spearman
+from normlib.evaluation import spread
 
 CUT = 3.0
 DEPTH = 3
@@ -45,7 +47,7 @@ def cut_and_rate(seed: int) -> dict[str, float]:
     with torch.no_grad():
         short = interventions.cut_initialization(_network(seed, bias=True), CUT)(views)
     found["cut: ratio of norms, default biases"] = (z.norm(dim=1).mean() / short.norm(dim=1).mean()).item()
-    found["cut: ratio of spreads, default biases"] = (_spread(z) / _spread(short)).item()
+    found["cut: ratio of spreads, default biases"] = spread(z) / spread(short)
     return found
 
 
@@ -143,12 +145,6 @@ def _apart(first: Tensor, second: Tensor) -> float:
     return (losses.unit(first) - losses.unit(second)).norm(dim=-1).max().item()
 
 
-def _spread(z: Tensor) -> Tensor:
-    """1 less the mean cosine between different embeddings."""
-    u, n = losses.unit(z), len(z)
-    return (1 - u @ u.T).sum() / (n * (n - 1))
-
-
 def _falls(path: Tensor) -> float:
     return (path.diff(dim=0) < 0).double().mean().item()
 
@@ -165,21 +161,17 @@ def _gap(norms: np.ndarray) -> np.ndarray:
 
 
 def _central(mixture: simulations.Mixture, encoders: simulations.Encoders, central: Tensor) -> list[float]:
-    from scipy import stats
-
     norms, found = encoders(mixture.x).norm(dim=2), []
     for i in range(len(norms)):
         groups = [mixture.labels[i] == label for label in mixture.labels[i].unique()]
-        found.append(np.mean([stats.spearmanr(norms[i][group], central[i][group])[0] for group in groups]))
+        found.append(np.mean([spearman(norms[i][group].numpy(), central[i][group].numpy()).value for group in groups]))
     return found
 
 
 def _neighbour_correlation(mixture: simulations.Mixture, encoders: simulations.Encoders, k: int = 20) -> list[float]:
-    from scipy import stats
-
     z = encoders(mixture.x)
     found = []
     for one in z:
         u = losses.unit(one)
-        found.append(stats.spearmanr(one.norm(dim=1), -torch.cdist(u, u).kthvalue(k + 1, dim=1).values)[0])
+        found.append(spearman(one.norm(dim=1).numpy(), -torch.cdist(u, u).kthvalue(k + 1, dim=1).values.numpy()).value)
     return found
