@@ -22,6 +22,8 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Within this context the first Ctrl-C or SIGTERM is only noted; the second acts as it did before.
 
+    A signal that is ignored stays ignored: a script that starts a job in the background has it ignore Ctrl-C, which is
+    meant for what runs in front. Handlers that Python did not set could not be set again, so they are left alone too.
     Elsewhere than in the main thread Python delivers no signals, and nothing is changed.
     """
     request = StopRequest()
@@ -39,7 +41,8 @@ def stop_requests() -> Iterator[StopRequest]:
         restore()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            before[number] = signal.signal(number, note)
     try:
         yield request
     finally:

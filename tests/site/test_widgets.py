@@ -559,15 +559,18 @@ def test_sphere_is_scrubbed_by_keys_and_by_buttons(sphere):
     epoch.focus()
     sphere.page.keyboard.press("End")
     assert epoch.get_attribute("aria-valuetext") == "100"
+    for _ in range(6):  # to epoch 20, up to which all machines train alike
+        sphere.page.keyboard.press("ArrowLeft")
+    assert epoch.get_attribute("aria-valuetext") == "20"
     means = [float(row[2]) for row in sphere.rows()]
-    assert means == pytest.approx(np.linalg.norm(record["needles"][0][15], axis=1), rel=0.1)  # on any machine
+    assert means == pytest.approx(np.linalg.norm(record["needles"][0][9], axis=1), rel=0.02)
     sphere.choose("weights", "8:4:2:1")
     assert [row[1] for row in sphere.rows()] == ["8", "4", "2", "1"]
-    assert float(sphere.rows()[3][3]) < 0.9  # D, rare
+    assert float(sphere.rows()[3][3]) == pytest.approx(0.82, abs=0.02)  # D, rare
     sphere.button("Earlier").click()
-    assert epoch.get_attribute("aria-valuetext") == "80"
+    assert epoch.get_attribute("aria-valuetext") == "15"
     sphere.button("Later").click()
-    assert epoch.get_attribute("aria-valuetext") == "100"
+    assert epoch.get_attribute("aria-valuetext") == "20"
     assert sphere.troubles == []
 
 

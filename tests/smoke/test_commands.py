@@ -1,9 +1,11 @@
 """Every command that the README, the book and the chapters tell a reader to type: it is found here, and run.
 
-Commands of the library run in this process, with runs made tiny. Verbs of make run in a copy of the course, unless
-`make test` or a public workflow runs them anyway.
+Commands of the library and of the course run in this process, with runs made tiny. Verbs of make run in a copy of the
+course, unless `make test` or a public workflow runs them anyway.
 """
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -20,12 +22,13 @@ import nbformat
 import pytest
 from torch.distributed.run import parse_args
 
-from normcourse import experiments
-from normlib import cli
-from normlib.training import run_dir
+import normcourse.cli
+import normlib.cli
+from normcourse import claims, experiments, paths
+from normlib.training import run_dir, throughput
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = r"(?:[A-Z]\w*=\S+ )*(?:normlib|make|python3?|torchrun|git|npm|npx|apt-get|\.venv/bin/\S+)(?=\s|$)"
+PROGRAMS = r"(?:[A-Z]\w*=\S+ )*(?:normlib|normcourse|make|python3?|torchrun|git|npm|npx|apt-get|\.venv/bin/\S+)(?=\s|$)"
 PLACEHOLDERS = {
     "URL=…": "URL=https://github.com/someone/course",
     "TAG=…": "TAG=v2027.1",
@@ -35,6 +38,7 @@ PLACEHOLDERS = {
     "record NAME": "record digits-simclr",
 }
 WORKFLOWS = "".join(path.read_text("utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+MAINS = {"normlib": normlib.cli.main, "normcourse": normcourse.cli.main}
 SETTING_UP = {"apt-get install chromium", "git fetch upstream --tags", "git merge upstream/main"}
 
 
@@ -45,7 +49,17 @@ def texts():
     for path in sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("assignments/*.ipynb")]):
         cells = json.loads(path.read_text("utf-8"))["cells"]
         yield from ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    yield from (f"```\n{re.sub(r'^  ', '', example, flags=re.M)}\n```" for example in cli.EXAMPLES.values())
+    for program, main in MAINS.items():
+        for verb in re.findall(r"(?m)^    (\w+) ", help_of(main)):
+            lines = help_of(main, verb).splitlines()
+            yield "\n".join(["```", *(line[2:] for line in lines if line.startswith(f"  {program} ")), "```"])
+
+
+def help_of(main, *words):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    return said.getvalue()
 
 
 def commands_in(text):
@@ -67,27 +81,26 @@ def filled(command):
     return command.strip()
 
 
-def module_words(command):
-    """The words after the command ``normlib``, in each of its forms; None for another command."""
-    match = re.match(r"(?:normlib|\.venv/bin/normlib|python -m normlib) (.*)", command)
-    return shlex.split(match[1]) if match else None
+def own_words(command):
+    """Which of the two commands it is, in any of its forms, and the words after it; None for another command."""
+    match = re.match(r"(?:\.venv/bin/|python -m )?(normlib|normcourse) (.*)", command)
+    return (match[1], shlex.split(match[2])) if match else None
 
 
-OF_THE_LIBRARY = [command for command in COMMANDS if module_words(command)]
+OUR_OWN = [command for command in COMMANDS if own_words(command)]
 ON_SEVERAL_DEVICES = [command for command in COMMANDS if command.startswith("torchrun ")]
 OF_MAKE = [command for command in COMMANDS if command.startswith("make ")]
-OTHERS = [
-    command for command in COMMANDS if command not in {*OF_THE_LIBRARY, *ON_SEVERAL_DEVICES, *OF_MAKE, *SETTING_UP}
-]
+OTHERS = [command for command in COMMANDS if command not in {*OUR_OWN, *ON_SEVERAL_DEVICES, *OF_MAKE, *SETTING_UP}]
 
 
 def test_commands_are_found_where_they_are_written():
-    assert len(OF_THE_LIBRARY) >= 15
+    assert {own_words(command)[0] for command in OUR_OWN} == {"normlib", "normcourse"}
+    assert len(OUR_OWN) >= 15
     assert len(OF_MAKE) >= 20
     assert [*commands_in("Say `make book`.\n```bash\nnormlib info   # minutes\n```\n")] == ["normlib info", "make book"]
 
 
-# The library ---------------------------------------------------------------------------------------------------------
+# The library and the course ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +108,7 @@ def trained(tmp_path_factory):
     """A folder with the run directories that the commands name."""
     folder = tmp_path_factory.mktemp("reader")
     words = ["train", "digits", "--out", str(folder / "runs/first"), "--accelerator", "cpu", "--set", "epochs=1"]
-    assert cli.main([*words, "warmup_epochs=0"]) == 0
+    assert normlib.cli.main([*words, "warmup_epochs=0"]) == 0
     shutil.copytree(folder / "runs/first", folder / "runs/cut")
     return folder
 
@@ -103,7 +116,8 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
     """The library with every run made tiny; the recipe that was asked for is made in full, and so checked."""
-    from normcourse import claims, machine
+    from normcourse.experiments import runner
+    from normcourse.experiments.store import Store, key_of
     from normlib.training import recipes
 
     def train(recipe, folder, **options):
@@ -111,35 +125,38 @@ def tiny(monkeypatch, tmp_path):
         assert recipe.build_model() is not None
         return real_train(small, f"{folder}-tiny", **options | {"accelerator": "cpu"})
 
+    def record(*names, minutes, out, shard, overwrite):
+        for name in names:
+            experiments.smoke(name)
+        return runner.Left({})
+
     def reproduce(name, *, shard=(1, 1), jobs=None):
-        known = experiments._experiment(name).jobs(experiments._experiment(name).settings)
-        assert all(job in known for job in jobs or [])
+        recorded = {key_of(job) for job in Store(paths.RESULTS).jobs(name)}
+        assert {key_of(job) for job in jobs or []} <= recorded
         table = experiments.load(name)
         return next(iter(table.values())).assign(table=name, column="x", identical=True, difference=0.0)
 
     real_train = run_dir.train
     monkeypatch.setattr(run_dir, "train", train)
-    monkeypatch.setattr(
-        experiments, "record", lambda name, *, part, anew: experiments.smoke(name) and experiments.RESULTS / name
-    )
-    monkeypatch.setattr(experiments, "missing", lambda name: [])
+    monkeypatch.setattr(experiments, "record", record)
     monkeypatch.setattr(experiments, "reproduce", reproduce)
-    (tmp_path / "reproduced").symlink_to(experiments.RESULTS)
-    monkeypatch.setattr(experiments, "RUNS", tmp_path)
-    monkeypatch.setattr(machine, "pairs_per_second", lambda recipe, accelerator, seconds: 1000.0)
+    (tmp_path / "reproduced").symlink_to(paths.RESULTS)
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    monkeypatch.setattr(throughput, "pairs_per_second", lambda recipe, accelerator, seconds: 1000.0)
     monkeypatch.setattr(claims, "accept", lambda verdicts: None)
 
 
-@pytest.mark.parametrize("command", OF_THE_LIBRARY)
-def test_a_command_of_the_library_runs(command, trained, tiny, monkeypatch, capsys):
+@pytest.mark.parametrize("command", OUR_OWN)
+def test_a_command_of_ours_runs(command, trained, tiny, monkeypatch, capsys):
     if command in {"normlib train --set method=byol"}:  # a setting, named without the rest of its command
         command = "normlib train digits --out runs/byol --set method=byol"
     if command == "normcourse reproduce --claim ID":
         command = "normcourse reproduce --claim cut-is-rate"
     monkeypatch.chdir(trained)
     monkeypatch.setenv("NORMLIB_DATA", str(trained / "none"))
+    program, words = own_words(filled(command))
     try:
-        status = cli.main(module_words(filled(command)))
+        status = MAINS[program](words)
     except SystemExit as stop:  # --help
         status = stop.code
     assert status == 0, capsys.readouterr().err
@@ -152,7 +169,7 @@ def test_a_command_for_several_devices_is_one_that_torchrun_and_the_library_take
     launch = parse_args(shlex.split(filled(command))[1:])
     assert (launch.module, launch.training_script) == (True, "normlib")
     monkeypatch.chdir(tmp_path)
-    assert cli.main(launch.training_script_args) == 0
+    assert normlib.cli.main(launch.training_script_args) == 0
 
 
 def test_the_lines_of_python_in_the_readme_run(monkeypatch):
@@ -257,6 +274,7 @@ def test_outputs_are_executed_in_place(copy, tmp_path):
     assert nbformat.read(path, 4).cells[0].outputs[0].data["text/plain"] == "2"
 
 
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize(("verb", "page"), [("lab", "lab"), ("serve", "index.html")])
 def test_a_server_answers(verb, page, copy):
     (copy / "_build/html").mkdir(parents=True, exist_ok=True)
@@ -309,6 +327,12 @@ def normal(command):
     return [word for word in words if not re.fullmatch(r"SUBMISSIONS|ROSTER|POLICY|notebooks(/\S+)?", word)]
 
 
+def lines_of(*words):
+    """The commands that make would run, one by one."""
+    lines = re.split(r"\n|&&", would_do(*words).replace("\\\n", " "))
+    return [line.strip() for line in lines if re.search(r"\.venv/bin/|^\s*(\w+=\S+ )*(python|npm|npx)", line)]
+
+
 @pytest.mark.parametrize(("verb", "commands"), [*rows()], ids=lambda value: value if isinstance(value, str) else "")
 def test_the_commands_without_make_are_what_make_runs(verb, commands):
     goals = re.sub(r"[\[\]`]|^–$|^make ", "", verb).replace("…", "x").split() or [".venv/.complete"]
@@ -320,3 +344,14 @@ def test_the_commands_without_make_are_what_make_runs(verb, commands):
             assert (ROOT / command.split()[1]).is_file()
             continue
         assert any(within(normal(command), normal(line)) for line in lines), command
+
+
+@pytest.mark.parametrize(("verb", "commands"), [*rows()], ids=lambda value: value if isinstance(value, str) else "")
+def test_what_make_runs_is_named_among_the_commands_without_make(verb, commands):
+    if verb in {"–", "make bench"} or not commands:  # making the environment depends on uv; benchmarks end with "…"
+        return
+    goals = re.sub(r"[\[\]`]|^make ", "", verb).replace("…", "x").split()
+    needed = set(lines_of(HERE, "book")) if verb != "make book" else set()  # such rows say "the book"
+    needed |= set(lines_of(HERE, "check")) if verb == "make test" else set()  # "the above"
+    left = [line for line in lines_of(HERE, *goals) if line not in needed]
+    assert [line for line in left if not any(within(normal(command), normal(line)) for command in commands)] == []

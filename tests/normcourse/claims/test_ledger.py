@@ -21,6 +21,8 @@ from normcourse import claims, experiments
 from normcourse.claims import Part, evidence
 from normcourse.paths import notebook
 from normlib import cli
+from normlib.tracking import NormTracker
+from normlib.training import fit, recipes
 
 ROOT = Path(__file__).parents[3]
 ENTRY = {"says": "a number", "record": "tiny", "table": "numbers", "value": "x", "expect": {"above": 0}}
@@ -57,6 +59,46 @@ def test_the_book_states_what_the_records_say(verdicts):
     assert [*claims.differences(verdicts, claims.stated())] == []
 
 
+def test_embeddings_dip_as_the_chapter_on_training_says():
+    """Three seeds, until the dip is over; rounding has not grown by then."""
+
+    class DipOverError(Exception):
+        pass
+
+    def stop(epoch):
+        if epoch == 5:
+            raise DipOverError
+
+    dips = []
+    for seed in range(3):
+        recipe = recipes.get("digits").replace(seed=seed)
+        model = recipe.build_model()
+        with NormTracker(model, recipe.tracked_layers()[-1:]) as tracker, pytest.raises(DipOverError):
+            fit(
+                model, recipe.images(), recipe.train,
+                augment=recipe.augmentation(), tracker=tracker, on_epoch=stop, accelerator="cpu", progress=False,
+            )  # fmt: skip
+        norms = tracker.to_frame().query("statistic == 'mean'").set_index("step")["value"]
+        assert len(norms) == 25
+        dips.append(norms.min() / norms[0])
+    assert max(dips) < 0.5
+    assert np.mean(dips) == pytest.approx(0.35, abs=2 * 0.04)  # twice the standard deviation that the chapter states
+
+
+def test_embeddings_grow_and_shrink_as_the_chapter_on_training_says():
+    """The eight recorded runs are twice as long, at the same step size, and measured at every fifth step."""
+    steps = experiments.load("digits-simclr")["steps"].query("layer == 'projector.2' and lr == 0.1")
+    norms = steps.pivot(index="step", columns="seed", values="norm")
+    assert norms.shape[1] == 8
+    peak, end = norms.max() / norms.iloc[0], norms.iloc[-20:].mean() / norms.max()
+    for ratio, said in ((peak, 12), (end, 0.28)):
+        half = stats.t.ppf(0.975, 7) * stats.sem(ratio)
+        assert abs(ratio.mean() - said) < half
+        assert abs(ratio.mean() - 1) > 2 * half  # the sign is beyond doubt
+    assert peak.min() > 4
+    assert end.max() < 0.6
+
+
 def test_every_record_that_is_there_gives_its_number(verdicts):
     missing = [
         (one.claim.id, effect.part.says)
@@ -74,8 +116,8 @@ def test_every_record_is_an_experiment(verdicts):
 def test_every_chapter_and_cell_exists(verdicts):
     for one in verdicts:
         if one.claim.chapter:
-            notebook = nbformat.read(notebook(one.claim.chapter), 4)
-            assert not one.claim.cell or one.claim.cell in {cell.id for cell in notebook.cells}, one.claim.id
+            cells = nbformat.read(notebook(one.claim.chapter), 4).cells
+            assert not one.claim.cell or one.claim.cell in {cell.id for cell in cells}, one.claim.id
 
 
 def test_failures_are_in_it(verdicts):

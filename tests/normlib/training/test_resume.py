@@ -292,6 +292,7 @@ def test_killed_runs_end_as_one_that_was_not(monkeypatch, tmp_path):
 
 
 @POSIX
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_request_to_stop_is_met_after_the_step_with_a_checkpoint(number, whole, tmp_path):
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
@@ -307,6 +308,7 @@ def test_request_to_stop_is_met_after_the_step_with_a_checkpoint(number, whole, 
 
 
 @POSIX
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_second_ctrl_c_stops_at_once(first, tmp_path):
     def twice():
@@ -321,6 +323,7 @@ def test_second_ctrl_c_stops_at_once(first, tmp_path):
 
 
 @POSIX
+@pytest.mark.usefixtures("usual_signals")
 def test_request_in_the_last_step_lets_the_run_end(whole, tmp_path):
     torch.manual_seed(1)
     try:
@@ -331,6 +334,7 @@ def test_request_in_the_last_step_lets_the_run_end(whole, tmp_path):
 
 
 @POSIX
+@pytest.mark.usefixtures("usual_signals")
 def test_without_checkpoints_ctrl_c_is_the_usual_one():
     def interrupt():
         signal.raise_signal(signal.SIGINT)
@@ -339,6 +343,21 @@ def test_without_checkpoints_ctrl_c_is_the_usual_one():
     with pytest.raises(KeyboardInterrupt) as stop:
         run(None, at=4, event=interrupt)
     assert stop.type is KeyboardInterrupt
+
+
+@POSIX
+@pytest.mark.usefixtures("usual_signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_that_is_ignored_stays_ignored(number, whole, tmp_path):
+    """Such as Ctrl-C in a job that a script has started in the background."""
+    signal.signal(number, signal.SIG_IGN)
+    torch.manual_seed(1)
+    try:
+        outcome = run(tmp_path, at=4, event=lambda: signal.raise_signal(number), minutes=1e6)
+    except Stopped as stop:  # else it would stop pytest
+        pytest.fail(str(stop))
+    assert signal.getsignal(number) is signal.SIG_IGN
+    assert_same_end(outcome, tmp_path, *whole)
 
 
 # --- full disks ---

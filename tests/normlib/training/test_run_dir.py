@@ -172,6 +172,7 @@ def test_finished_run_is_not_trained_again_and_gives_the_same(finished, monkeypa
 
 
 @POSIX
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_command_that_is_asked_to_stop_says_how_to_go_on(number, finished, monkeypatch, tmp_path, capsys):
     """Exit code 130; given again it ends as the run that was not stopped, but for the epoch's speed."""
@@ -196,6 +197,7 @@ def test_command_that_is_asked_to_stop_says_how_to_go_on(number, finished, monke
 
 
 @POSIX
+@pytest.mark.usefixtures("usual_signals")
 def test_process_that_gets_ctrl_c_ends_with_130(tmp_path):
     words = ["train", "digits", "--out", str(tmp_path), "--accelerator", "cpu", "--checkpoint-minutes", "0"]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}
