@@ -215,7 +215,7 @@ def patterns(path: str) -> list[re.Pattern]:
     """How a file refers to a slug."""
     if path in (LEDGER, COLAB):
         return [CLAIM if path == LEDGER else CHECKED]
-    return {".md": [ROLE], ".py": [ROLE, CALL]}.get(posixpath.splitext(path)[1], [])
+    return {".md": [ROLE], ".py": [CALL]}.get(posixpath.splitext(path)[1], [])
 
 
 def references(path: str, text: str) -> Iterator[re.Match]:
