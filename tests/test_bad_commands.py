@@ -17,13 +17,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import colab_check
+import normcourse.cli
+import normlib.cli
 import print_edition
 import repository
-from normcourse import claims, experiments, machine
-from normcourse.experiments import store
-from normlib import cli, data
+from normcourse import claims, experiments, paths
+from normcourse.experiments import runner
+from normlib import data
 from normlib.data import cifar10_files
-from normlib.training import TrainConfig, trainer
+from normlib.training import TrainConfig, throughput, trainer
 from normlib.training.recipes import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -32,27 +34,30 @@ vendor = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(vendor)
 
 
-def run(*words) -> tuple[int, str]:
+MAINS = {"normlib": normlib.cli.main, "normcourse": normcourse.cli.main}
+
+
+def run(program, *words) -> tuple[int, str]:
     """Exit code and error stream of a command, which must not raise."""
     errors = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
         try:
-            code = cli.main([str(word) for word in words])
+            code = MAINS[program]([str(word) for word in words])
         except SystemExit as stop:  # argparse shows usage
             code = stop.code
             assert code in (0, 2)
-            return code, "normlib: usage"
+            return code, f"{program}: usage"
     assert code in (0, 1, 2, 130)
     assert "Traceback" not in errors.getvalue()
     return code, errors.getvalue()
 
 
-def refused(*words) -> str:
+def refused(program, *words) -> str:
     """The message of a command that cannot be carried out."""
-    code, said = run(*words)
+    code, said = run(program, *words)
     assert code == 2
-    assert said.startswith("normlib: ")
-    assert len(said) > len("normlib: \n")
+    assert said.startswith(f"{program}: ")
+    assert len(said) > len(f"{program}: \n")
     return said
 
 
@@ -78,8 +83,11 @@ VALUES = [
 WORDS = st.sampled_from([*VALUES, "/", "/dev/null", ".", "~", "a/" * 2000]) | st.text(max_size=8)
 SETTINGS = st.builds("{}={}".format, st.sampled_from(KEYS), st.sampled_from(VALUES) | st.text(max_size=12)) | WORDS
 DEVICE = st.sampled_from([[], ["--accelerator", "cpu"], ["--accelerator", "abacus"], ["--accelerator", ""]])
-PART = st.sampled_from(
-    [[], *(["--shard", part] for part in ("1/2", "3/2", "0/0", "²/3", "9" * 5000 + "/1", "/", "-1/2"))]
+SHARD = st.sampled_from(
+    [[], *(["--shard", shard] for shard in ("1/2", "3/2", "0/0", "²/3", "9" * 5000 + "/1", "/", "-1/2"))]
+)
+MINUTES = st.sampled_from(
+    [[], *(["--minutes", minutes] for minutes in ("0", "-1", "nan", "inf", "1e400", "x", "0.001"))]
 )
 
 
@@ -88,15 +96,20 @@ def command(*parts):
     return st.tuples(*parts).map(lambda found: [word for part in found for word in part])
 
 
-COMMANDS = st.one_of(
-    command(st.just(["evaluate"]), WORDS.map(lambda word: [word]), DEVICE),
-    command(st.just(["record"]), WORDS.map(lambda word: [word]), PART),
-    command(st.just(["reproduce"]), st.tuples(WORDS) | WORDS.map(lambda word: ["--claim", word]), PART),
-    command(
-        st.just(["info", "--seconds"]), st.sampled_from([["0"], ["nan"], ["inf"], ["-1"], ["x"], ["1e-9"]]), DEVICE
-    ),
-    st.lists(WORDS, max_size=4),
+SECONDS = command(
+    st.just(["info", "--seconds"]), st.sampled_from([["0"], ["nan"], ["inf"], ["-1"], ["x"], ["1e-9"]]), DEVICE
 )
+COMMANDS = {
+    "normlib": st.one_of(
+        command(st.just(["evaluate"]), WORDS.map(lambda word: [word]), DEVICE), SECONDS, st.lists(WORDS, max_size=4)
+    ),
+    "normcourse": st.one_of(
+        command(st.just(["record"]), st.lists(WORDS, min_size=1, max_size=2), SHARD, MINUTES),
+        command(st.just(["reproduce"]), st.tuples(WORDS) | WORDS.map(lambda word: ["--claim", word]), SHARD),
+        SECONDS,
+        st.lists(WORDS, max_size=4),
+    ),
+}
 
 
 @pytest.fixture
@@ -111,7 +124,7 @@ def nowhere(tmp_path, monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.setattr(cifar10_files, "MIRRORS", ())
     monkeypatch.setattr(trainer.Trainer, "train", stopped)
-    monkeypatch.setattr(machine, "pairs_per_second", lambda recipe, place, seconds: 1000.0)
+    monkeypatch.setattr(throughput, "pairs_per_second", lambda recipe, place, seconds: 1000.0)
     return tmp_path
 
 
@@ -128,23 +141,26 @@ QUICK = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped
 @example([f"cut={10**30}"])
 @example([f"grad_scale_power={10**400}"])
 def test_train_takes_or_refuses_any_settings(nowhere, words):
-    code, said = run("train", "digits", "--out", "run", "--accelerator", "cpu", "--set", *words)
+    code, said = run("normlib", "train", "digits", "--out", "run", "--accelerator", "cpu", "--set", *words)
     assert code in (2, 130)
     assert "normlib: " in said or code == 130
     assert not Path("run").exists()
 
 
 @settings(max_examples=100, **QUICK)
-@given(COMMANDS)
-def test_any_words_are_carried_out_or_refused(nowhere, words):
-    code, said = run(*words)
-    assert code != 2 or "normlib: " in said
+@given(st.one_of(*(st.tuples(st.just(program), words) for program, words in COMMANDS.items())))
+def test_any_words_are_carried_out_or_refused(nowhere, typed):
+    program, words = typed
+    code, said = run(program, *words)
+    assert code != 2 or f"{program}: " in said
 
 
 @pytest.mark.parametrize("place", ["a" * 300, "/dev/null/run", "file/run"])
 def test_a_place_that_cannot_be_is_refused(nowhere, place):
     Path("file").touch()
-    refused("train", "digits", "--out", place, "--accelerator", "cpu", "--set", "epochs=1", "warmup_epochs=0")
+    refused(
+        "normlib", "train", "digits", "--out", place, "--accelerator", "cpu", "--set", "epochs=1", "warmup_epochs=0"
+    )
     assert [path.name for path in nowhere.iterdir()] == ["file"]
 
 
@@ -153,15 +169,14 @@ def test_too_little_memory_is_said_with_what_to_do(nowhere, monkeypatch):
         raise MemoryError("Unable to allocate 7 TiB")
 
     monkeypatch.setattr(Recipe, "images", full)
-    said = refused("train", "digits", "--out", "run", "--accelerator", "cpu")
+    said = refused("normlib", "train", "digits", "--out", "run", "--accelerator", "cpu")
     assert said == "normlib: Unable to allocate 7 TiB; set micro_batch_size to a divisor of batch_size\n"
 
 
-@pytest.mark.parametrize(
-    ("output", "message"), [("pipe", ""), ("/dev/full", "normlib: [Errno 28] No space left on device\n")]
-)
-def test_output_that_nobody_takes_is_no_traceback(output, message):
-    code = "import sys; from normlib import cli; cli._record = lambda _: print(1); sys.exit(cli.main(['record']))"
+@pytest.mark.parametrize(("output", "message"), [("pipe", ""), ("/dev/full", "[Errno 28] No space left on device\n")])
+@pytest.mark.parametrize(("program", "verb"), [("normlib", "info"), ("normcourse", "record")])
+def test_output_that_nobody_takes_is_no_traceback(program, verb, output, message):
+    code = f"import sys; from {program} import cli; cli._{verb} = lambda _: print(1); sys.exit(cli.main(['{verb}']))"
     if output == "pipe":
         reading, writing = os.pipe()
         os.close(reading)
@@ -169,7 +184,7 @@ def test_output_that_nobody_takes_is_no_traceback(output, message):
         writing = os.open(output, os.O_WRONLY)
     said = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     os.close(writing)
-    assert (said.returncode, said.stderr) == (2, message)
+    assert (said.returncode, said.stderr) == (2, message and f"{program}: {message}")
 
 
 # --- run directories ---
@@ -212,7 +227,7 @@ def test_a_damaged_recipe_is_named(begun, draw):
     path.write_text(draw.draw(st.sampled_from(texts)), errors="surrogatepass")
     try:
         for words in (["evaluate", begun], ["train", "digits", "--out", begun, "--accelerator", "cpu"]):
-            code, said = run(*words)
+            code, said = run("normlib", *words)
             assert (code == 2 and str(begun) in said) or code == 130
     finally:
         path.write_text(whole)
@@ -229,14 +244,14 @@ def test_a_damaged_recipe_is_named(begun, draw):
 )
 def test_a_run_without_a_whole_checkpoint_is_refused(begun, name, content, message):
     (begun / name).mkdir() if content is None else (begun / name).write_bytes(content)
-    assert message in refused("evaluate", begun)
+    assert message in refused("normlib", "evaluate", begun)
 
 
 def test_checkpoints_that_are_a_file_are_refused(begun):
     (begun / "checkpoints").rmdir()
     (begun / "checkpoints").touch()
-    assert "checkpoints is a file" in refused("evaluate", begun)
-    assert "checkpoints is a file" in refused("train", "digits", "--out", begun, "--accelerator", "cpu")
+    assert "checkpoints is a file" in refused("normlib", "evaluate", begun)
+    assert "checkpoints is a file" in refused("normlib", "train", "digits", "--out", begun, "--accelerator", "cpu")
 
 
 # --- records ---
@@ -244,23 +259,24 @@ def test_checkpoints_that_are_a_file_are_refused(begun):
 
 @pytest.fixture
 def recorded(nowhere, monkeypatch):
-    """Two small experiments, recorded; the path of the first run of the one that has two."""
+    """Two small experiments, recorded, one of one job and one of two; the folder of the second."""
 
     def table(settings, job, folder):
         return {"numbers": pd.DataFrame({"seed": [0, 1], "x": [1.0, 2.0]})}
 
-    def jobs(settings):
+    def two(settings, store):
         return [{"condition": name} for name in ("plain", "cut 3")]
 
-    arguments = ("?", {"rows": 5, "rates": {"a": 1}}, {}, table, lambda settings: data.digits())
-    named = {"one": experiments.Experiment(*arguments), "two": experiments.Experiment(*arguments, jobs=jobs)}
-    monkeypatch.setattr(experiments, "EXPERIMENTS", named)
-    monkeypatch.setattr(experiments, "RESULTS", nowhere / "results")
-    monkeypatch.setattr(experiments, "RUNS", nowhere / "runs")
-    monkeypatch.setattr(store, "circumstances", lambda accelerator: {"code": "none"})
-    for name in named:
-        experiments.record(name)
-    return nowhere / "results" / "two" / "condition-plain"
+    shared = {"question": "?", "settings": {"rows": 5, "rates": {"a": 1}}, "smoke": {}, "run": table}
+    shared |= {"images": lambda settings: data.digits()}
+    jobs = {"one": lambda settings, store: [{}], "two": two}
+    named = {name: experiments.Experiment(name=name, jobs=each, **shared) for name, each in jobs.items()}
+    monkeypatch.setattr(runner, "EXPERIMENTS", named)
+    monkeypatch.setattr(paths, "RESULTS", nowhere / "results")
+    monkeypatch.setattr(paths, "RUNS", nowhere / "runs")
+    monkeypatch.setattr(runner, "_circumstances", lambda accelerator: {"code": "none"})
+    experiments.record(*named)
+    return nowhere / "results" / "two"
 
 
 @pytest.mark.parametrize("verb", ["record", "reproduce"])
@@ -274,13 +290,14 @@ def recorded(nowhere, monkeypatch):
         '{"job": 5}',
         '{"settings": []}',
         '{"other_training_settings": null}',
+        *('{"jobs": 5}', '{"jobs": [5]}', '{"jobs": [{}]}', '{"jobs": [{"job": 5}]}'),
         "\ud800",
         "[" * 100_000,
     ],
 )
 def test_a_damaged_provenance_is_named(recorded, verb, text):
     (recorded / "provenance.json").write_text(text, errors="surrogatepass")
-    assert str(recorded / "provenance.json") in refused(verb, "two")
+    assert str(recorded / "provenance.json") in refused("normcourse", verb, "two")
 
 
 @pytest.mark.parametrize(
@@ -294,12 +311,14 @@ def test_a_damaged_provenance_is_named(recorded, verb, text):
         {"job": {"condition": "../../x"}},
     ],
 )
-def test_a_run_that_is_none_of_the_experiment_is_refused(recorded, change):
+def test_a_job_that_is_none_of_the_experiment_is_refused(recorded, change):
     path = recorded / "provenance.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    assert "the record of two has a run that is none of its runs" in refused("reproduce", "two")
-    assert run("record", "two")[0] == 0  # which records it again
-    assert run("reproduce", "two")[0] == 0
+    found = json.loads(path.read_text())
+    found["jobs"][0] |= change  # what a job says itself goes before what all say alike
+    path.write_text(json.dumps(found | {"settings": {}} if "settings" in change else found))
+    assert "the record of two has a job that is none of its jobs" in refused("normcourse", "reproduce", "two")
+    assert run("normcourse", "record", "two")[0] == 0  # which records it again
+    assert run("normcourse", "reproduce", "two")[0] == 0
 
 
 def test_a_damaged_table_is_named(recorded):
@@ -307,12 +326,13 @@ def test_a_damaged_table_is_named(recorded):
     whole = path.read_bytes()
     for content in (b"", whole[:-9], b"PAR1" + bytes(90), whole[:4] + bytes(50) + whole[54:]):
         path.write_bytes(content)
-        assert str(path) in refused("reproduce", "two")
+        assert str(path) in refused("normcourse", "reproduce", "two")
     for frame in (pd.DataFrame({"x": ["a"]}), pd.DataFrame({"seed": [1]})):
         frame.to_parquet(path)
-        assert "the record of two lacks the table numbers, or numbers of it" in refused("reproduce", "two")
+        said = refused("normcourse", "reproduce", "two")
+        assert "the record of two lacks the table numbers, or columns of it" in said
     path.unlink()
-    assert "the record of two lacks the table numbers" in refused("reproduce", "two")
+    assert "the record of two lacks the table numbers" in refused("normcourse", "reproduce", "two")
 
 
 # --- the claims ledger ---
@@ -329,7 +349,7 @@ def ledger(nowhere, monkeypatch):
     kept["results"].mkdir()
     monkeypatch.setattr(claims.judge_all, "__kwdefaults__", kept)
     places["ledger"].write_text("Group:\n- {id: one, statement: It is so., source: course, needs: much}\n")
-    assert run("claims", "--accept") == (0, "")
+    assert run("normcourse", "claims", "--accept") == (0, "")
     return places
 
 
@@ -339,10 +359,10 @@ def ledger(nowhere, monkeypatch):
 def test_damaged_verdicts_are_named_and_can_be_written_anew(ledger, text):
     ledger["stated"].write_text(text, errors="surrogatepass")
     for words in (["claims"], ["claims", "--json"]):
-        said = refused(*words)
+        said = refused("normcourse", *words)
         assert str(ledger["stated"]) in said
         assert "normcourse claims --accept" in said
-    assert run("claims", "--accept") == (0, "")
+    assert run("normcourse", "claims", "--accept") == (0, "")
 
 
 @pytest.mark.parametrize("text", ["", "[", "- 1", "!!bool x", "a: 2001-99-99", "\ud800", "[" * 100_000])
@@ -350,7 +370,7 @@ def test_damaged_verdicts_are_named_and_can_be_written_anew(ledger, text):
 def test_a_damaged_ledger_is_named_and_the_verdicts_stay(ledger, words, text):
     before = ledger["stated"].read_bytes()
     ledger["ledger"].write_text(text, errors="surrogatepass")
-    assert str(ledger["ledger"]) in refused(*words)
+    assert str(ledger["ledger"]) in refused("normcourse", *words)
     assert ledger["stated"].read_bytes() == before
 
 
