@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import io
+import json
 import os
 import re
 import tarfile
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from normcourse import claims
-from normcourse.experiments import store
+from normcourse.experiments.store import Store
 from normlib import cli, data
 from normlib._utils.files import read_json
 from normlib.data import cifar10_files, human_label_files
@@ -328,6 +329,7 @@ def test_a_checkpoint_without_a_part_or_with_another_is_named(trained, key, othe
 # --- records and other text ---
 
 DEEP = "[" * 100_000
+JOB = {"job": {}, "settings": {}, "other_training_settings": {}}  # the least that a finished job says of itself
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", DEEP.encode(), b'{"a": }'])
@@ -341,19 +343,27 @@ def test_what_is_no_json_is_named(tmp_path, text):
 @settings(max_examples=150, deadline=None)
 @given(damaged(pd.DataFrame({"seed": [0, 1], "x": [1.0, 2.0], "kind": ["a", "b"]}).to_parquet()))
 def test_a_damaged_table_is_read_or_named(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "numbers.parquet"
-    path.write_bytes(content)
-    error = refusal(lambda: store.read_table(path, ["seed", "x"]))
+    folder = tmp_path_factory.getbasetemp() / "damaged"
+    folder.mkdir(exist_ok=True)
+    (folder / "provenance.json").write_text(json.dumps({"jobs": [JOB]}))
+    (folder / "numbers.parquet").write_bytes(content)
+    error = refusal(lambda: Store(folder.parent).table("damaged", "numbers", ["seed", "x"]))
     assert error is None or "numbers.parquet cannot give the columns" in str(error)
 
 
+@pytest.mark.parametrize("place", ["tiny", "tiny/jobs/only"])
 @pytest.mark.parametrize(
-    "text", ["[]", "5", "null", '{"job": []}', '{"settings": 5}', '{"other_training_settings": ""}']
+    "text",
+    [
+        *("[]", "5", "null", '{"job": []}', '{"settings": 5}', '{"other_training_settings": ""}'),
+        *('{"jobs": 5}', '{"jobs": [5]}', '{"jobs": [{"job": {}, "settings": 5}]}'),
+    ],
 )
-def test_a_provenance_of_another_shape_is_named(tmp_path, text):
-    (tmp_path / "provenance.json").write_text(text)
-    with pytest.raises(ValueError, match=r"provenance\.json is no provenance of a run"):
-        store.runs(tmp_path)
+def test_a_provenance_of_another_shape_is_named(tmp_path, place, text):
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "provenance.json").write_text(text)
+    with pytest.raises(ValueError, match=r"provenance\.json is no provenance of a(n experiment| job)"):
+        Store(tmp_path).entries("tiny")
 
 
 LEDGER = (ROOT / "book" / "claims.yml").read_bytes()
@@ -407,7 +417,7 @@ def test_a_record_of_other_things_than_numbers_is_named(tmp_path, column, values
     claim = claims.ledger()[0]
     part = replace(claim.parts[0], record="odd", table="odd", value="value", where={}, minus=None, over="seed")
     frame = pd.DataFrame({"seed": [0, 1], "value": [1.0, 2.0]}).assign(**{column: values})
-    store.write(tmp_path / "odd", {"odd": frame}, {"job": {}})
+    Store(tmp_path).write("odd", {"odd": frame}, JOB)
     with pytest.raises(ValueError, match=f"claim '{claim.id}': "):
         claims.judge(replace(claim, parts=(part,)), results=tmp_path)
 
@@ -455,8 +465,8 @@ def test_a_run_whose_recipe_cannot_be_written_leaves_no_file(tmp_path, monkeypat
 
 
 def test_a_record_that_is_cut_off_while_it_changes_places_is_put_back(tmp_path, monkeypatch):
-    folder = tmp_path / "tiny"
-    store.write(folder, {"table": pd.DataFrame({"x": [1]})}, {"seconds": 1})
+    store = Store(tmp_path)
+    store.write("tiny", {"table": pd.DataFrame({"x": [1]})}, JOB | {"seconds": 1})
     before = files_below(tmp_path)
     rename = Path.rename
 
@@ -467,8 +477,8 @@ def test_a_record_that_is_cut_off_while_it_changes_places_is_put_back(tmp_path, 
 
     monkeypatch.setattr(Path, "rename", cut_off_afterwards)
     with pytest.raises(KeyboardInterrupt):
-        store.write(folder, {"other": pd.DataFrame({"x": [2]})}, {"seconds": 2})
-    assert files_below(tmp_path) == before == {"tiny/table.parquet", "tiny/provenance.json"}
+        store.write("tiny", {"other": pd.DataFrame({"x": [2]})}, JOB | {"seconds": 2})
+    assert files_below(tmp_path) == before == {"tiny/jobs/only/table.parquet", "tiny/jobs/only/provenance.json"}
 
 
 # --- nothing is unpickled ---

@@ -1,13 +1,14 @@
 """Bad input to every public function, class and method is refused by an error that names the argument.
 
-A table holds each callable with good arguments, and for each argument bad values of its kind. What the tests of a
-module prove in detail is not repeated: this is about leaving nothing out.
+A table holds each callable of both packages by its public name, with good arguments, and for each argument bad values
+of its kind. What the tests of a module prove in detail is not repeated: this is about leaving nothing out.
 """
 
 import functools
 import importlib
 import inspect
 import math
+import pkgutil
 import re
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,12 +25,23 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from torch import nn
 
+import normcourse
 import normlib
-from normcourse import claims, exercises, widgets
-from normlib import augment, data, gradients, interventions, losses, models, simulations, tracking, training
+from normcourse import claims, exercises, experiments, widgets
+from normlib import augment, data, dynamics, interventions, losses, models, simulations, tracking, training
 from normlib.training import recipes
 
-PACKAGE = Path(normlib.__file__).parent
+PACKAGES = [Path(package.__file__).parent for package in (normlib, normcourse)]
+# The modules that users import: what each package announces, and two modules of recipes and their runs.
+FACES = {
+    **{name: importlib.import_module(f"normlib.{name}") for name in normlib.__all__},
+    **{name: importlib.import_module(f"normlib.{name}") for name in ("training.recipes", "training.run_dir")},
+    **{
+        name: importlib.import_module(f"normcourse.{name}")
+        for _, name, _ in pkgutil.iter_modules(normcourse.__path__)
+        if not name.startswith("_")
+    },
+}
 
 # Bad values by the kind of an argument.
 NUMBER = (None, "1", [1.0], 1j, math.nan, math.inf, True)
@@ -61,7 +73,7 @@ STUDENT = (None, 3, "", " ")
 FREE = {
     **dict.fromkeys(
         [
-            *("adapt", "anew", "batch_norm", "check", "check_finite", "download", "drop_invalid", "exclude_self"),
+            *("adapt", "overwrite", "batch_norm", "check", "check_finite", "download", "drop_invalid", "exclude_self"),
             *("index_from_name", "knn", "nesterov", "progress", "tensorboard", "with_bank"),
         ],
         "a switch, true or false as Python has it",
@@ -102,16 +114,16 @@ UNLISTED = {
             "confidence.Score",
             "evaluation.Collapse",
             "evaluation.NeighbourScores",
-            "recipes.Network",
+            "training.recipes.Network",
             "experiments.Experiment",
-            "run_dir.TrainedRun",
+            "training.run_dir.TrainedRun",
             "simulations.Encoders",
             "simulations.Mixture",
             "training.DivergenceError",
             "training.History",
             "training.Stopped",
-            "checks.Numbers",
-            "checks.Verdict",
+            "exercises.Numbers",
+            "exercises.Verdict",
             "augment.Parameters",
         ],
         RECORD,
@@ -120,21 +132,19 @@ UNLISTED = {
         [
             "simulations.Encoders.__call__",
             *(
-                f"methods.{kind}.{name}"
+                f"models.{kind}.{name}"
                 for kind in ("BYOL", "JointEmbedding", "SimSiam")
                 for name in ("features", "forward")
             ),
-            "models.SimCLR.features",
-            "models.SimCLR.forward",
         ],
         NETWORK,
     ),
     "cli.main": "argparse, and test_cli.py",
-    "gradients.cosine_step": "the inside of a loop, as it says",
-    "checks.first_wrong": "for verdicts that checks make",
+    "dynamics.cosine_step": "the inside of a loop, as it says",
+    "exercises.first_wrong": "for verdicts that checks make",
     "training.LARS.step": "as any optimiser of torch",
     **dict.fromkeys(
-        (f"experiments.Experiment.{name}" for name in ("configuration", "jobs", "work")), "functions of a record"
+        (f"experiments.Experiment.{name}" for name in ("configuration", "images")), "functions of a record"
     ),
 }
 
@@ -150,8 +160,14 @@ class Row(NamedTuple):
 CASES: dict[str, Row] = {}
 
 
+def named(name: str) -> Callable:
+    """The callable of a public name, such as ``losses.unit`` or ``training.recipes.Recipe.replace``."""
+    module = max((face for face in FACES if name.startswith(f"{face}.")), key=len)
+    return functools.reduce(getattr, name.removeprefix(f"{module}.").split("."), FACES[module])
+
+
 def row(name: str, good: Callable[[], dict[str, Any]], call: Callable | None = None, /, **bad: tuple) -> None:
-    CASES[name] = Row(call or functools.reduce(getattr, name.split("."), normlib), good, bad)
+    CASES[name] = Row(call or named(name), good, bad)
 
 
 def some(kind: tuple) -> tuple:
@@ -230,12 +246,12 @@ NORM2 = {"norm": (*REAL, 0.0), "norm2": (*some(REAL), 0.0), "lr": POSITIVE}
 CUT = {"labels_per_class": (*COUNT, 99), "draws": COUNT, "seed": SEED}
 VOTE = {"k": (*COUNT, 99), "temperature": POSITIVE}
 BANK = {"bank": ROWS, "bank_labels": LABELS, "queries": QUERIES}
-PART = (None, 3, (0, 1), (3, 2), (1.5, 2), ("a", "b"), (1, 2, 3))
+SHARD = (None, 3, (0, 1), (3, 2), (1.5, 2), ("a", "b"), (1, 2, 3))
 RANGE = (None, 1.0, (1.0,), (0.0, 1.0), (1.0, 0.5), ("a", "b"), (1.0, math.inf))
-SHARES = dict.fromkeys(("flip", "jitter", "grey", "hue"), (*NOT_NEGATIVE, 2))
+SHARES = dict.fromkeys(("flip", "jitter", "grayscale", "hue"), (*NOT_NEGATIVE, 2))
 STRENGTHS = dict.fromkeys(("brightness", "contrast", "saturation", "rotation", "shift", "noise"), NOT_NEGATIVE)
 EACH_IMAGE = ("x", [1.0], torch.ones(2), torch.tensor(1.0), torch.ones(6, 3))
-STEPS = ("box", "flip", "angle", "zoom", "shift", "brightness", "contrast", "saturation", "hue", "grey", "noise")
+STEPS = ("box", "flip", "angle", "zoom", "shift", "brightness", "contrast", "saturation", "hue", "grayscale", "noise")
 WIDTHS = {"in_features": COUNT, "hidden": COUNT, "out_features": COUNT, "seed": SEED}
 
 row("losses.unit", lambda: {"z": Z}, z=TENSOR)
@@ -250,27 +266,27 @@ row("losses.vicreg", pair, z1=ROWS, z2=ROWS, eps=POSITIVE,
 row("gradients.tangent", lambda: {"z": Z, "v": Z}, z=ALIKE, v=ALIKE)
 row("gradients.cosine_loss_grad", pair, z1=ROWS, z2=ROWS)
 row("gradients.info_nce_grad", pair, z1=ROWS, z2=ROWS, temperature=POSITIVE, denominator=WORD)
-row("gradients.norm_after_step", lambda: {"z": Z, "grad": Z, "lr": 1}, z=ALIKE, grad=ALIKE, lr=POSITIVE)
+row("dynamics.norm_after_step", lambda: {"z": Z, "grad": Z, "lr": 1}, z=ALIKE, grad=ALIKE, lr=POSITIVE)
 row("gradients.radial_share", lambda: {"z": Z, "grad": Z}, z=ALIKE, grad=ALIKE)
 row("gradients.radial_table",
     lambda: {"model": network(models.JointEmbedding), "x1": PIXELS / 255, "x2": PIXELS / 255},
     model=OBJECT, x1=(*TENSOR, PIXELS, PIXELS[0] / 255), x2=(*TENSOR, PIXELS, PIXELS[:3] / 255),
     layers=NAMES, loss=FUNCTION)  # fmt: skip
-row("gradients.cosine_change_bound", free_pair, angle=(*REAL, 4.0), **NORM2)
-row("gradients.angle_after_steps", lambda: free_pair() | {"steps": [0, 3]}, angle=(*REAL, 4.0), **NORM2,
+row("dynamics.cosine_change_bound", free_pair, angle=(*REAL, 4.0), **NORM2)
+row("dynamics.angle_after_steps", lambda: free_pair() | {"steps": [0, 3]}, angle=(*REAL, 4.0), **NORM2,
     steps=(*REAL, 1.5, [3, 1], [[1, 2]]), power=NOT_NEGATIVE, law=WORD)  # fmt: skip
-row("gradients.time_to_align", lambda: free_pair() | {"target": 0.5}, angle=(*REAL, 4.0), **NORM2,
+row("dynamics.time_to_align", lambda: free_pair() | {"target": 0.5}, angle=(*REAL, 4.0), **NORM2,
     target=(*REAL, 0.0, 3.0, torch.ones(3)), power=NOT_NEGATIVE)  # fmt: skip
-row("gradients.equilibrium_norm", lambda: {"optimizer": "sgd", "lr": 1, "weight_decay": 1, "noise": 1},
+row("dynamics.equilibrium_norm", lambda: {"optimizer": "sgd", "lr": 1, "weight_decay": 1, "noise": 1},
     optimizer=WORD, lr=POSITIVE, weight_decay=POSITIVE, noise=POSITIVE, momentum=(*NOT_NEGATIVE, 1),
     power=(*NOT_NEGATIVE, 2))  # fmt: skip
-row("gradients.norm_after_noise", lambda: {"optimizer": "sgd", "norm": 1, "steps": 3, "lr": 1, "noise": 1},
+row("dynamics.norm_after_noise", lambda: {"optimizer": "sgd", "norm": 1, "steps": 3, "lr": 1, "noise": 1},
     optimizer=WORD, norm=POSITIVE, steps=REAL, lr=POSITIVE, noise=POSITIVE, momentum=(*NOT_NEGATIVE, 1),
     trust=POSITIVE)  # fmt: skip
 for name in ("equilibrium_norm", "norm_after_noise"):  # dim belongs to another optimiser than noise
     rest = {"weight_decay": 1} if name == "equilibrium_norm" else {"norm": 1, "steps": 3}
-    row(f"gradients.{name} of adamw", lambda rest=rest: {"optimizer": "adamw", "lr": 1, "dim": 4, **rest},
-        getattr(gradients, name), dim=COUNT)  # fmt: skip
+    row(f"dynamics.{name} of adamw", lambda rest=rest: {"optimizer": "adamw", "lr": 1, "dim": 4, **rest},
+        getattr(dynamics, name), dim=COUNT)  # fmt: skip
 
 row("interventions.cut_initialization", lambda: {"model": nn.Linear(2, 2), "c": 1}, model=OBJECT, c=POSITIVE,
     scope=(None, *NAMES, "nope"), parameters=WORD)  # fmt: skip
@@ -280,7 +296,8 @@ row("interventions.GradScale.forward", dict, interventions.GradScale(1).forward,
 row("interventions.weight_decay_groups", lambda: {"model": nn.Linear(2, 2), "weight_decay": 1},
     model=(*OBJECT, nn.ReLU()), weight_decay=NOT_NEGATIVE)  # fmt: skip
 
-row("models.SimCLR", parts, backbone=OBJECT, projector=OBJECT, grad_scale_power=NOT_NEGATIVE)
+row("models.SimCLR", parts, backbone=OBJECT, projector=OBJECT, temperature=POSITIVE, denominator=WORD,
+    grad_scale_power=NOT_NEGATIVE)  # fmt: skip
 row("models.digits_encoder", dict, width=(*COUNT, 1), out_features=(*COUNT, 1), seed=SEED)
 row("models.resnet18_cifar", dict, seed=SEED)
 row("models.narrow_resnet", dict, width=COUNT, seed=SEED)
@@ -293,15 +310,14 @@ row("models.SimSiam", lambda: parts("predictor"), backbone=OBJECT, projector=OBJ
     grad_scale_power=NOT_NEGATIVE)  # fmt: skip
 row("models.BYOL", lambda: parts("predictor"), backbone=OBJECT, projector=OBJECT, predictor=OBJECT,
     grad_scale_power=NOT_NEGATIVE, ema=(*NOT_NEGATIVE, 1))  # fmt: skip
-row("models.JointEmbedding.loss", pair, network(models.JointEmbedding).loss, z1=ROWS[:-2], z2=ROWS[:-2])
 for kind in (models.SimSiam, models.BYOL):
-    row(f"methods.{kind.__name__}.loss", lambda: dict.fromkeys(("p1", "p2", "z1", "z2"), Z), network(kind).loss,
+    row(f"models.{kind.__name__}.loss", lambda: dict.fromkeys(("p1", "p2", "z1", "z2"), Z), network(kind).loss,
         **dict.fromkeys(("p1", "p2", "z1", "z2"), ROWS[:-2]))  # fmt: skip
 
 row("augment.apply", lambda: {"images": PIXELS, "parameters": augment.Parameters(size=8)}, images=IMAGES,
     parameters=(*OBJECT, {}))  # fmt: skip
 row("augment.apply of parameters", dict, view, size=COUNT, **dict.fromkeys(STEPS, EACH_IMAGE))
-row("augment.TwoViews", lambda: {"size": 8}, size=COUNT, **dict.fromkeys(("area", "ratio", "zoom"), RANGE), **SHARES,
+row("augment.TwoViews", lambda: {"size": 8}, size=COUNT, **dict.fromkeys(("scale", "ratio", "zoom"), RANGE), **SHARES,
     **STRENGTHS)  # fmt: skip
 row("augment.TwoViews.natural", dict, size=COUNT, jitter=SHARES["jitter"])
 row("augment.TwoViews.digits", dict, size=COUNT, noise=NOT_NEGATIVE)
@@ -348,6 +364,7 @@ row(
     least_spread=NOT_NEGATIVE,
     least_rank=NOT_NEGATIVE,
 )
+row("evaluation.spread", lambda: {"z": Z}, z=(*TENSOR, Z[0], Z[None], *ROWS[11:]))
 row("evaluation.embed", lambda: {"model": network(), "images": PIXELS}, model=OBJECT, images=(*IMAGES, PIXELS[:0]),
     batch_size=COUNT)  # fmt: skip
 
@@ -408,37 +425,41 @@ row("tracking.NormTracker.load_state_dict", dict, lambda state: tracker().load_s
 row("training.LARS", lambda: {"params": [nn.Parameter(Z)], "lr": 1}, lr=NOT_NEGATIVE, momentum=NOT_NEGATIVE,
     weight_decay=NOT_NEGATIVE, trust_coefficient=POSITIVE, eps=NOT_NEGATIVE)  # fmt: skip
 row("training.TrainConfig", dict, epochs=COUNT, batch_size=(*COUNT, 1), lr=POSITIVE, warmup_epochs=(*NOT_NEGATIVE, 99),
-    optimizer=WORD, momentum=(*NOT_NEGATIVE, 1), nesterov=FLAG, weight_decay=NOT_NEGATIVE, temperature=POSITIVE,
-    denominator=WORD, channels_last=FLAG, compile=FLAG, micro_batch_size=(*some(COUNT), 999), seed=SEED)  # fmt: skip
+    optimizer=WORD, momentum=(*NOT_NEGATIVE, 1), nesterov=FLAG, weight_decay=NOT_NEGATIVE,
+    channels_last=FLAG, compile=FLAG, micro_batch_size=(*some(COUNT), 999), seed=SEED)  # fmt: skip
 row("training.architecture", dict, model=OBJECT)
 row("training.fit", trained, model=OBJECT, images=OBJECT, config=OBJECT, augment=(None, *FUNCTION),
-    tracker=some(OBJECT), on_epoch=FUNCTION, checkpoints=some(PATH), checkpoint_minutes=NOT_NEGATIVE,
+    loss=FUNCTION, tracker=some(OBJECT), on_epoch=FUNCTION, checkpoints=some(PATH), checkpoint_minutes=NOT_NEGATIVE,
     accelerator=WORD)  # fmt: skip
 
-row("recipes.Recipe", dict, data=(None, 3, [1]), method=WORD, network=WORD, head=WORD,
+row("training.recipes.Recipe", dict, data=(None, 3, [1]), method=WORD, network=WORD, head=WORD,
     projector=(None, 3, (1,), (0, 1), ("a", "b"), (1.5, 2)), cut=POSITIVE, grad_scale_power=NOT_NEGATIVE,
     held_out=(None, 3, ("a",), "1"), largest=some(COUNT), tail_ratio=(*NUMBER, 0.5), tail_order=(3, ("a",), "1"),
-    sync_batchnorm=FLAG, train=OBJECT)  # fmt: skip
-row(
-    "recipes.changed", lambda: {"recipe": short(), "changes": {}}, recipe=OBJECT, changes=(*OBJECT, {"nope": 1}, {3: 1})
-)
-row("recipes.get", dict, name=WORD)
-row("runs.train", lambda: {"recipe": short(), "folder": "runs/never"}, recipe=OBJECT, folder=PATH, images=some(OBJECT),
-    track_every=COUNT, checkpoint_minutes=NOT_NEGATIVE, accelerator=WORD)  # fmt: skip
-row("run_dir.fit_to_budget", lambda: {"recipe": short(), "minutes": 1, "folder": "runs/never"}, recipe=OBJECT, minutes=POSITIVE,
-    folder=PATH, seconds=POSITIVE, accelerator=WORD)  # fmt: skip
-row("runs.load", dict, folder=PATH)
+    sync_batchnorm=FLAG, temperature=some(POSITIVE), denominator=some(WORD), train=OBJECT)  # fmt: skip
+row("training.recipes.Recipe.replace", dict, lambda setting: short().replace(**{setting: 1}),
+    setting=("nope", "", "trian"))  # fmt: skip
+row("training.recipes.get", dict, name=WORD)
+row("training.run_dir.train", lambda: {"recipe": short(), "folder": "runs/never"}, recipe=OBJECT, folder=PATH,
+    images=some(OBJECT), track_every=COUNT, checkpoint_minutes=NOT_NEGATIVE, accelerator=WORD)  # fmt: skip
+row("training.run_dir.fit_to_budget", lambda: {"recipe": short(), "minutes": 1, "folder": "runs/never"}, recipe=OBJECT,
+    minutes=POSITIVE, folder=PATH, seconds=POSITIVE, accelerator=WORD)  # fmt: skip
+row("training.run_dir.load", dict, folder=PATH)
 
-for name in ("load", "load_or_run", "missing", "provenance", "smoke"):
-    row(f"records.{name}", dict, name=WORD)
-row("experiments.record", lambda: {"name": "digits-simclr"}, name=WORD, part=PART)
-row("experiments.reproduce", lambda: {"name": "digits-simclr"}, name=WORD, part=PART, jobs=(3, [], [{"no": "job"}]))
+for name in ("load", "load_or_run", "provenance", "smoke"):
+    row(f"experiments.{name}", dict, name=WORD)
+row("experiments.missing", lambda: {"name": "digits-simclr"}, name=WORD, out=some(PATH))
+row("experiments.record", lambda: {"name": "digits-simclr"},
+    lambda name, **options: experiments.record(name, **options), name=WORD, minutes=some(POSITIVE), out=some(PATH),
+    shard=SHARD)  # fmt: skip
+row("experiments.reproduce", lambda: {"name": "digits-simclr"}, name=WORD, shard=SHARD, jobs=(3, [], [{"no": "job"}]))
 row("models.digits_simclr", dict, width=(*COUNT, 1), seed=SEED, grad_scale_power=NOT_NEGATIVE)
 row("evaluation.sample_table",
     lambda: {"model": network(), "bank": digits(), "sets": {}, "k": 5, "with_bank": True},
     model=OBJECT, bank=OBJECT, sets=(*OBJECT, {"a": PIXELS}, {"a": digits().subset(LABEL[:0])}, {"a": digits()}),
     folds=(*COUNT, 1, 99), seed=SEED, **VOTE)  # fmt: skip
 
+row("machine.minutes", lambda: {"accelerator": "cpu", "seconds": 1}, accelerator=WORD, seconds=POSITIVE)
+row("paths.notebook", dict, slug=(None, 3, ["norm-growth"]))
 row("runtime.preflight", dict, minutes=(3, "x", [1], {"tpu": 1}, *({"cpu": value} for value in POSITIVE)))
 row("runtime.run_folder", dict, name=(None, 3, "", "../x", "a/b", "a\n"))
 
@@ -453,37 +474,36 @@ row("claims.differences", lambda: {"verdicts": [], "stated": {}}, lambda **given
     verdicts=(None, 3, [3], "x"), stated=OBJECT)  # fmt: skip
 
 row("exercises.variant", lambda: {"student_id": "a", "assignment": "A1"}, student_id=STUDENT, assignment=WORD)
-row("checks.colleagues", dict, student_id=STUDENT)
-row("checks.sick_runs", lambda: {"student_id": "a", "steps": 1}, student_id=STUDENT, steps=COUNT)
-row("checks.judge", lambda: {"found": 1.0, "right": 1.0}, right=(None, "x", [math.nan]), mistakes=(3, "x", [1]),
+row("exercises.colleagues", dict, student_id=STUDENT)
+row("exercises.failure_modes", lambda: {"student_id": "a", "steps": 1}, student_id=STUDENT, steps=COUNT)
+row("exercises.judge", lambda: {"found": 1.0, "right": 1.0}, right=(None, "x", [math.nan]), mistakes=(3, "x", [1]),
     rtol=NOT_NEGATIVE)  # fmt: skip
 
-row("checks.collapsed_loss", lambda: {"answer": 1.0}, student_id=STUDENT)
-row("checks.hand_gradient", lambda: {"answer": 1.0}, student_id=STUDENT)
-row("checks.hand_step", lambda: {"new_norm": 1.0, "turn": 1.0}, student_id=STUDENT)
-row("checks.doubling_steps", lambda: {"plain": 1.0, "with_momentum": 1.0}, student_id=STUDENT)
-row("checks.matched_rates", lambda: {"sgd": (1, 1), "adamw": (1, 1)}, student_id=STUDENT)
+row("exercises.collapsed_loss", lambda: {"answer": 1.0}, student_id=STUDENT)
+row("exercises.hand_gradient", lambda: {"answer": 1.0}, student_id=STUDENT)
+row("exercises.hand_step", lambda: {"new_norm": 1.0, "turn": 1.0}, student_id=STUDENT)
+row("exercises.doubling_steps", lambda: {"plain": 1.0, "with_momentum": 1.0}, student_id=STUDENT)
+row("exercises.matched_rates", lambda: {"sgd": (1, 1), "adamw": (1, 1)}, student_id=STUDENT)
 
 row(
-    "explorables.Race",
+    "widgets.Race",
     dict,
     **dict.fromkeys(("lr", "norm", "angle", "power", "decay"), (None, "x", [1.0], math.nan, -1)),
 )
-row("explorables.Race.law", dict, lambda norm: widgets.Race().law(norm), norm=(*REAL, 0.0))
-row("explorables.DragEmbedding", dict, z=(None, 3, "x", [0.0, 0.0], [1.0], ["a", "b"]), target=(None, "x", math.nan),
+row("widgets.Race.law", dict, lambda norm: widgets.Race().law(norm), norm=(*REAL, 0.0))
+row("widgets.DragEmbedding", dict, z=(None, 3, "x", [0.0, 0.0], [1.0], ["a", "b"]), target=(None, "x", math.nan),
     eta=(None, "x", math.nan, -1), steps=(None, "x", 2.5, -1), nonsense=(1,))  # fmt: skip
-row("explorables.Sphere", dict, seed=SEED, film=(None, 3, 2.5), frame=(None, 16), turn=(None, "x", math.nan),
+row("widgets.Sphere", dict, seed=SEED, film=(None, 3, 2.5), frame=(None, 16), turn=(None, "x", math.nan),
     tilt=(None, "x", 9), colour=WORD)  # fmt: skip
-row("explorables.CutAndScale", dict, table=TABLE)
-row("explorables.ConfidenceDial",
+row("widgets.CutAndScale", dict, table=TABLE)
+row("widgets.ConfidenceDial",
     lambda: {"samples": pd.DataFrame(columns=["seed", "epoch", "index", "norm", "correct"]), "images": digits()},
     samples=TABLE, images=OBJECT)  # fmt: skip
 
 
 def public() -> Iterator[tuple[str, Callable]]:
     """Functions, classes and methods of the public modules, by module and name."""
-    for module in normlib.__all__:
-        home = importlib.import_module(f"normlib.{module}")
+    for module, home in FACES.items():
         own = [name for name, value in vars(home).items() if getattr(value, "__module__", "") == home.__name__]
         for name in getattr(home, "__all__", [name for name in own if not name.startswith("_")]):
             value = getattr(home, name)
@@ -527,7 +547,8 @@ def refuse(name: str, argument: str, value: Any) -> None:
     words = "|".join([argument, *([ALSO[argument]] if argument in ALSO else [])])
     assert re.search(rf"(?<![A-Za-z])({words})", str(caught.value), re.IGNORECASE), f"{given}: {caught.value}"
     raised_in = Path(traceback.extract_tb(caught.tb)[-1].filename)
-    assert PACKAGE in raised_in.parents or caught.errisinstance(traitlets.TraitError), f"{given}: raised in {raised_in}"
+    ours = not set(PACKAGES).isdisjoint(raised_in.parents)
+    assert ours or caught.errisinstance(traitlets.TraitError), f"{given}: raised in {raised_in}"
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -574,11 +595,11 @@ ANSWERS = (
 CHECKS = {
     name: value
     for name, value in dict(public()).items()
-    if name.startswith("checks.") and inspect.isfunction(value) and "Verdict" in str(inspect.signature(value))
+    if name.startswith("exercises.") and inspect.isfunction(value) and "Verdict" in str(inspect.signature(value))
 }
 
 
-@pytest.mark.parametrize("name", sorted(CHECKS.keys() - {"checks.first_wrong"}))
+@pytest.mark.parametrize("name", sorted(CHECKS.keys() - {"exercises.first_wrong"}))
 def test_no_answer_breaks_a_check(name):
     """A check raises nothing: whatever stands in the cell, the student reads a sentence, and it is not "right"."""
     given = {"student_id": "ada.lovelace", "right": 5.0}

@@ -218,7 +218,7 @@ def test_skipped_steps_take_nothing_and_need_no_labels():
     with NormTracker(model, every=3, per_class=True) as tracker:
         for step in range(7):
             model(batch(2, 6))
-            assert bool(tracker._taps[0].calls) == (step % 3 == 0)
+            assert bool(tracker._hooks[0].calls) == (step % 3 == 0)
             tracker.step(torch.tensor([0, 1]) if step % 3 == 0 else None)
     assert tracker.to_frame()["step"].unique().tolist() == [0, 3, 6]
 
@@ -832,7 +832,7 @@ def test_both_kinds_of_checkpointing_mix_on_one_layer(plan, views):
             for number in range(2):
                 views_of = [model(batch(3, 6, seed=2 * number + view)) for view in range(views)]
                 sum((1 + view) * pair_loss(z) for view, z in enumerate(views_of)).backward()
-            calls = len(tracker._taps[0].calls)
+            calls = len(tracker._hooks[0].calls)
             tracker.step([torch.full((3,), call) for call in range(calls)])  # each forward is a class of its own
         tables.append(measured(tracker))
     assert_same(tables[1], tables[0])
