@@ -170,6 +170,8 @@ class Store:
         Raises:
             ValueError: One of the jobs is not finished.
         """
+        if not self._single_folders(name) and [entry["job"] for entry in self._gathered(name)] == jobs:
+            return
         by_job = {key_of(entry["job"]): entry for entry in self.entries(name)}
         if missing := [job for job in jobs if key_of(job) not in by_job]:
             raise ValueError(f"{name} cannot be gathered: {len(missing)} of its {len(jobs)} jobs are not finished")

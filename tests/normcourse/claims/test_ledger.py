@@ -17,10 +17,10 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from normcourse import claims, experiments
+from normcourse import claims, cli, experiments, paths
 from normcourse.claims import Part, evidence
-from normcourse.paths import notebook
-from normlib import cli
+from normcourse.experiments.store import Store, job_folder
+from normcourse.paths import RESULTS, notebook
 from normlib.tracking import NormTracker
 from normlib.training import fit, recipes
 
@@ -34,11 +34,8 @@ def verdicts():
 
 
 def recorded(folder: Path, frame: pd.DataFrame, name: str = "tiny", **job) -> Path:
-    """A record of one table, with what tells the run apart from others."""
-    place = folder / name / "_".join(f"{key}-{value}" for key, value in job.items())
-    place.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(place / "numbers.parquet")
-    (place / "provenance.json").write_text(json.dumps({"job": job}))
+    """A record of one table, with what tells the job apart from others."""
+    Store(folder).write(name, {"numbers": frame}, {"job": job, "settings": {}, "other_training_settings": {}})
     return folder
 
 
@@ -104,7 +101,7 @@ def test_every_record_that_is_there_gives_its_number(verdicts):
         (one.claim.id, effect.part.says)
         for one in verdicts
         for effect in one.effects
-        if effect.outcome == "no record" and (claims.RESULTS / effect.part.record).is_dir()
+        if effect.outcome == "no record" and (RESULTS / effect.part.record).is_dir()
     ]
     assert missing == []
 
@@ -130,7 +127,8 @@ def test_failures_are_in_it(verdicts):
 
 def test_runs_of_a_claim_are_only_its_own():
     by_id = {claim.id: claim for claim in claims.ledger()}
-    assert claims.jobs(by_id["cut-is-rate"]) == {"laws": [{"measurement": "cut and rate"}]}
+    runs = [{"measurement": "cut and rate", "seed": seed} for seed in range(20)]
+    assert claims.jobs(by_id["cut-is-rate"]) == {"theory-verification": runs}
     helped = claims.jobs(by_id["cut-helps-cifar"])["cifar10-interventions-cpu"]
     assert {job["condition"] for job in helped} == {"cut 3", "default"}
     assert claims.jobs(by_id["decay-changes-norms"]) == {}
@@ -139,46 +137,56 @@ def test_runs_of_a_claim_are_only_its_own():
 # What the records say, changed
 
 
+THEORY = "theory-verification"
+
+
 @pytest.fixture
 def copied(tmp_path):
-    """The records of laws, where they may be changed, and the claims that rest on them alone."""
-    shutil.copytree(claims.RESULTS / "laws", tmp_path / "laws")
-    return tmp_path, [claim for claim in claims.ledger() if claim.records == ("laws",)]
+    """The record of the theory, where it may be changed, and the claims that rest on it alone."""
+    shutil.copytree(RESULTS / THEORY, tmp_path / THEORY)
+    return tmp_path, [claim for claim in claims.ledger() if claim.records == (THEORY,)]
+
+
+def differences_after(change, folder, about_theory):
+    """What the ledger says when the recorded table was changed, and the book was not."""
+    path = folder / THEORY / "quantities.parquet"
+    table = pd.read_parquet(path)
+    change(table)
+    table.to_parquet(path)
+    now = [claims.judge(claim, results=folder) for claim in about_theory]
+    return [*claims.differences(now, {claim.id: claims.stated()[claim.id] for claim in about_theory})]
 
 
 def test_an_altered_number_is_found(copied):
-    folder, about_laws = copied
-    path = folder / "laws" / "measurement-gradients" / "laws.parquet"
-    table = pd.read_parquet(path)
-    changed = table["quantity"] == "nt-xent: radial share of the gradient"
-    table.loc[changed.idxmax(), "value"] = 0.5
-    table.to_parquet(path)
-    now = [claims.judge(claim, results=folder) for claim in about_laws]
-    stated = {claim.id: claims.stated()[claim.id] for claim in about_laws}
-    (line,) = claims.differences(now, stated)
+    def alter(table):
+        changed = table["quantity"] == "nt-xent: radial share of the gradient"
+        table.loc[changed.idxmax(), "value"] = 0.5
+
+    (line,) = differences_after(alter, *copied)
     assert line.startswith("orthogonal-gradient: partly, and the book states reproduced")
 
 
 def test_a_number_that_leaves_the_verdict_is_found_too(copied):
-    folder, about_laws = copied
-    path = folder / "laws" / "measurement-steps-to-align" / "laws.parquet"
-    table = pd.read_parquet(path)
-    table.loc[table["quantity"] == "align: steps at norm 10, over 100", "value"] += 0.2
-    table.to_parquet(path)
-    now = [claims.judge(claim, results=folder) for claim in about_laws]
-    stated = {claim.id: claims.stated()[claim.id] for claim in about_laws}
-    (line,) = claims.differences(now, stated)
+    def alter(table):
+        table.loc[table["quantity"] == "align: steps at norm 10, over 100", "value"] += 0.2
+
+    (line,) = differences_after(alter, *copied)
     assert line.startswith("steps-constant: as stated, but from ['96.6")
 
 
 def test_a_removed_record_is_not_tried(copied):
-    folder, about_laws = copied
-    shutil.rmtree(folder / "laws" / "measurement-cut-and-rate")
-    words = {claim.id: claims.judge(claim, results=folder).word for claim in about_laws}
+    folder, about_theory = copied
+    path = folder / THEORY / "provenance.json"
+    about = json.loads(path.read_text(encoding="utf-8"))
+    about["jobs"] = [entry for entry in about["jobs"] if entry["job"]["measurement"] != "cut and rate"]
+    path.write_text(json.dumps(about), encoding="utf-8")
+    table = pd.read_parquet(path.with_name("quantities.parquet"))
+    table[table["measurement"] != "cut and rate"].to_parquet(path.with_name("quantities.parquet"))
+    words = {claim.id: claims.judge(claim, results=folder).word for claim in about_theory}
     assert words["cut-is-rate"] == words["cut-with-biases"] == "not tried here"
     assert words["orthogonal-gradient"] == "reproduced"
-    shutil.rmtree(folder / "laws")
-    assert {claims.judge(claim, results=folder).word for claim in about_laws} == {"not tried here"}
+    shutil.rmtree(folder / THEORY)
+    assert {claims.judge(claim, results=folder).word for claim in about_theory} == {"not tried here"}
 
 
 def test_a_claim_that_comes_or_goes_is_found(verdicts):
@@ -369,7 +377,7 @@ def test_any_text_as_a_ledger_gives_claims_or_a_clear_error(tmp_path_factory, te
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(64) + b"PAR1", b"not parquet at all"])
 def test_a_damaged_record_is_one_clear_error(tmp_path, content):
     recorded(tmp_path, pd.DataFrame({"x": [1.0], "seed": [0]}))
-    (tmp_path / "tiny" / "numbers.parquet").write_bytes(content)
+    (job_folder(tmp_path / "tiny" / "jobs", {}) / "numbers.parquet").write_bytes(content)
     with pytest.raises(ValueError, match=r"numbers\.parquet cannot give the columns"):
         measured(tmp_path)
 
@@ -396,7 +404,7 @@ def test_a_damaged_file_of_verdicts_says_how_to_write_it(tmp_path, text):
 
 
 def test_command_prints_the_table_without_torch():
-    code = "import sys; from normlib import cli; code = cli.main(['claims']); print('torch' in sys.modules)"
+    code = "import sys; from normcourse import cli; code = cli.main(['claims']); print('torch' in sys.modules)"
     command = [sys.executable, "-c", f"{code}; sys.exit(code)"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -417,17 +425,19 @@ def test_command_fails_when_the_book_states_something_else(capsys, monkeypatch):
     stated["quoted-bound"]["verdict"] = "reproduced"
     monkeypatch.setattr(claims, "stated", lambda: stated)
     assert cli.main(["claims"]) == 1
-    assert capsys.readouterr().err == "normlib: quoted-bound: not reproduced, and the book states reproduced\n"
+    assert capsys.readouterr().err == "normcourse: quoted-bound: not reproduced, and the book states reproduced\n"
 
 
 def test_command_reproduces_one_claim(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(experiments, "RUNS", tmp_path)
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
     assert cli.main(["reproduce", "--claim", "orthogonal-gradient"]) == 0
     assert "reproduced: reproduced; " in capsys.readouterr().out
-    assert [path.name for path in (tmp_path / "reproduced" / "laws").iterdir()] == ["measurement-gradients"]
+    jobs = Store(tmp_path / "reproduced").jobs(THEORY)
+    assert sorted(job["seed"] for job in jobs) == list(range(20))
+    assert {job["measurement"] for job in jobs} == {"gradients"}
 
 
-def test_parts_of_a_claim_share_out_the_runs_of_all_its_records(capsys, monkeypatch):
+def test_shards_of_a_claim_share_out_the_jobs_of_all_its_records(capsys, monkeypatch):
     jobs = {"a": [{"seed": 0}], "b": [{"seed": 0}, {"seed": 1}]}
     asked = []
 
@@ -438,15 +448,15 @@ def test_parts_of_a_claim_share_out_the_runs_of_all_its_records(capsys, monkeypa
     monkeypatch.setattr(claims, "jobs", lambda claim: jobs)
     monkeypatch.setattr(experiments, "reproduce", reproduce)
     monkeypatch.setattr(claims, "judge", lambda claim, *, results: claims.Verdict(claim))
-    for part in ("1/2", "2/2", "3/3"):
-        assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--shard", part]) == 0
+    for shard in ("1/2", "2/2", "3/3"):
+        assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--shard", shard]) == 0
     assert asked == [
         *(("a", [{"seed": 0}]), ("b", [{"seed": 1}])),
         ("b", [{"seed": 0}]),
         ("b", [{"seed": 1}]),
     ]
     assert cli.main(["reproduce", "--claim", "orthogonal-gradient", "--shard", "4/4"]) == 2
-    assert "part 4/4 has no runs" in capsys.readouterr().err
+    assert "shard 4/4 has no jobs" in capsys.readouterr().err
 
 
 def test_command_names_the_claims_there_are(capsys):
