@@ -164,7 +164,9 @@ def _central(mixture: simulations.Mixture, encoders: simulations.Encoders, centr
     norms, found = encoders(mixture.x).norm(dim=2), []
     for i in range(len(norms)):
         groups = [mixture.labels[i] == label for label in mixture.labels[i].unique()]
-        found.append(np.mean([spearman(norms[i][group].numpy(), central[i][group].numpy()).value for group in groups]))
+        found.append(
+            float(np.mean([spearman(norms[i][group].numpy(), central[i][group].numpy()).value for group in groups]))
+        )
     return found
 
 
