@@ -102,7 +102,7 @@ def configuration(settings: Settings, job: Job) -> dict[str, Any]:
     return asdict(recipe) | {"architecture": _architecture(*(getattr(recipe, name) for name in _PARTS))}
 
 
-_PARTS = ("method", "network", "head", "projector", "grad_scale_power")
+_PARTS = ("method", "network", "head", "projector", "grad_scale_power", "temperature", "denominator")
 
 
 @lru_cache
