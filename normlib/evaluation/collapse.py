@@ -25,8 +25,8 @@ def spread(z: Tensor) -> float:
     ``(N - 1) / N`` of this one.
 
     Args:
-        z: Embeddings of different inputs, shape ``(N, D)``, N ≥ 2; computed in float64. A zero row has the cosine 0 with
-            every other.
+        z: Embeddings of different inputs, shape ``(N, D)``, N ≥ 2; computed in float64. A zero row has the cosine 0
+            with every other.
 
     Raises:
         TypeError: ``z`` is not a floating-point tensor.

@@ -208,7 +208,7 @@ def random_races(count=300):
 
 
 def test_step_of_the_race_is_that_of_normlib(compute):
-    """Without decay; that decay goes with it as in torch, tests/test_explorables.py shows of the same formula."""
+    """Without decay; tests/normcourse/widgets shows of the same formula that decay goes with it as in torch."""
     states, expected = [], []
     for angle, norm, how in random_races():
         for decay in (0.0, how["decay"]):
@@ -698,7 +698,8 @@ def test_in_jupyterlab_figures_move_and_python_and_the_saved_notebook_follow(bro
             nbformat.v4.new_code_cell("print('read back', [round(x, 3) for x in figure.z], figure.steps, race.power)"),
             nbformat.v4.new_code_cell("sphere = widgets.Sphere()\nsphere"),
             nbformat.v4.new_code_cell(
-                "from normcourse import experiments, widgets\nfrom normlib import data\nexplorables.CutAndScale(experiments.load('digits-cuts')['steps'])"
+                "from normcourse import experiments\nfrom normlib import data\n"
+                "widgets.CutAndScale(experiments.load('digits-cuts')['steps'])"
             ),
             nbformat.v4.new_code_cell(
                 "samples = experiments.load('digits-simclr')['samples'].query('lr == 0.1')\n"
