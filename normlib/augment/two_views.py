@@ -120,7 +120,7 @@ class TwoViews:
                 raise ValueError(f"{name} must be a pair (low, high) with 0 < low <= high <= {largest}, got {pair!r}")
             check_number(name, pair[0], above=0)
             check_number(name, pair[1], at_least=pair[0], at_most=largest, hint="the pair is (low, high)")
-        limits = {"flip": 1.0, "jitter": 1.0, "grayscale": 1.0, "hue": 0.5}
+        limits: dict[str, float] = {"flip": 1, "jitter": 1, "grayscale": 1, "hue": 0.5}
         for name in (*limits, "brightness", "contrast", "saturation", "rotation", "shift", "noise"):
             check_number(name, getattr(self, name), at_least=0, at_most=limits.get(name))
 
