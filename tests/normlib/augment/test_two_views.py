@@ -417,7 +417,7 @@ def test_on_a_gpu_a_cpu_generator_gives_the_same_views_and_a_gpu_generator_never
         ({"ratio": (2.0, 1.0)}, "ratio must be a number ≥ 2.0"),
         ({"zoom": (1.0, float("inf"))}, "zoom must be a number ≥ 1.0"),
         ({"zoom": (1.0, float("nan"))}, "zoom must be a number ≥ 1.0"),
-        ({"flip": 1.2}, r"flip must be a number ≥ 0 and ≤ 1.0, got 1.2"),
+        ({"flip": 1.2}, r"flip must be a number ≥ 0 and ≤ 1, got 1.2"),
         ({"jitter": -0.1}, "jitter must be"),
         ({"grayscale": float("nan")}, "grayscale must be .* got nan"),
         ({"hue": 0.6}, r"hue must be a number ≥ 0 and ≤ 0.5, got 0.6"),
