@@ -14,6 +14,7 @@ STAND_IN = """
 import torch
 from sklearn.datasets import load_sample_images
 from normlib import data
+from normlib.data import datasets
 
 def photographs(split, **options):
     photos = torch.stack([torch.as_tensor(photo.copy()) for photo in load_sample_images().images]).permute(0, 3, 1, 2)
@@ -23,7 +24,7 @@ def photographs(split, **options):
     labels = torch.arange(2).repeat_interleave(len(chosen) // 2)
     return data.ImageSet(chosen, labels, torch.arange(len(chosen)), ("temple", "flower"), f"photographs-{split}")
 
-data.cifar10 = photographs
+datasets.cifar10 = data.cifar10 = photographs
 """
 
 
