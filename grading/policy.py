@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from grading.watching import Limits
+from grading.limits import Limits
 
 DAY = timedelta(days=1)
 LARGEST = 10**9  # of any number in a policy; more minutes than a time can hold would be some 10¹²

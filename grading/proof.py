@@ -5,8 +5,8 @@ from pathlib import Path
 
 from grading.bundles import AssignmentError, Bundle
 from grading.isolation import find_isolation
+from grading.limits import Limits
 from grading.sandbox import Job, Outcome, Sandbox
-from grading.watching import Limits
 
 SAMPLE_ID = "sample-student"  # the id that solutions carry
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grading.isolation import Isolation, View, entry
-from grading.watching import GIB, TOKEN, Limits, end, threads_of_this_user, watch
+from grading.limits import GIB, TOKEN, Limits, end, threads_of_this_user, watch
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import repository
-from whole_file import write_whole
+from atomic_write import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 TOC, LEDGER, COLAB, SETUP = "_toc.yml", "book/claims.yml", "book/colab-check.json", "book/setup_cell.py"

@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import repository
+from atomic_write import write_whole
 from chapters import slug_of
-from page_faults import page_faults
+from page_errors import page_errors
 from repository import ROOT
-from whole_file import write_whole
 
 PYTHON = "3.13"  # Colab's
 REQUIREMENTS = ROOT / "tools" / "colab-requirements.txt"
@@ -178,7 +178,7 @@ def check(path: Path, base: Path, content: Path, variables: dict[str, str], *, c
         seconds, after = time.monotonic() - began, packages(python)
     changed = [name for name in before if after.get(name) != before[name]]
     faults = [f"pip changed {name} from {before[name]} to {after.get(name, 'nothing')}" for name in changed]
-    faults += [stopped] if stopped else page_faults(_code_cells(EXECUTED / path.name), _code_cells(path), claims=claims)
+    faults += [stopped] if stopped else page_errors(_code_cells(EXECUTED / path.name), _code_cells(path), claims=claims)
     installed = [f"{name} {version}" for name, version in after.items() if name not in before]
     return Result(round(seconds, 1), installed, faults)
 

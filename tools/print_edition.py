@@ -23,7 +23,7 @@ import yaml
 from bs4 import BeautifulSoup, Tag
 
 import chromium
-from whole_file import write_whole
+from atomic_write import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 JOINED, PDF = "print.html", "embedding-norms.pdf"  # both in the site's folder

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from whole_file import write_whole
+from atomic_write import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP_TAG = "setup"  # marks the set-up cell in a notebook

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from normlib.training.checkpoints import Checkpoints
-from normlib.training.signals import StopRequest
+from normlib.training.stop_signals import StopRequest
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from normlib._utils import rng
 from normlib.training.batches import Batches
 from normlib.training.checkpoint_schedule import CheckpointSchedule
-from normlib.training.optimizers import learning_rate, make_optimizer
+from normlib.training.learning_rate import learning_rate
+from normlib.training.optimizers import make_optimizer
 from normlib.training.progress import Progress
-from normlib.training.signals import StopRequest, stop_requests
 from normlib.training.step import TwoViewStep
+from normlib.training.stop_signals import StopRequest, stop_requests
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("otter", reason="otter-grader is not there: install the extra 'grade'")
 
 from grading.bundles import AssignmentError, Question, make_bundle, read_bundle
+from grading.limits import Limits
 from grading.sandbox import Job, Sandbox
-from grading.watching import Limits
 
 TOY = Path(__file__).parent / "toy"
 

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("otter", reason="otter-grader is not there: install the extra 'grade'")
 
 from grading.isolation import Isolation
+from grading.limits import Limits
 from grading.sandbox import ROOT, Job, Sandbox
-from grading.watching import Limits
 
 LIMITS = Limits(cell_seconds=6, test_seconds=2, wall_seconds=120, memory_gib=2, processes=80)
 CASE = """\

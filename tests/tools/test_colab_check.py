@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 import colab_check
 from chapters import slug_of
-from page_faults import page_faults
+from page_errors import page_errors
 
 ROOT = Path(__file__).parents[2]
 PINS = {
@@ -41,7 +41,7 @@ def test_a_page_without_faults():
         code("print(2)", stream("2\n")),
         code("", count=None),
     ]
-    assert list(page_faults(cells, cells)) == []
+    assert list(page_errors(cells, cells)) == []
 
 
 @pytest.mark.parametrize(
@@ -59,21 +59,21 @@ def test_a_page_without_faults():
     ],
 )
 def test_errors_warnings_and_cells_that_did_not_run_are_faults(cell, fault):
-    assert list(page_faults([cell], [code("f()")])) == [fault]
+    assert list(page_errors([cell], [code("f()")])) == [fault]
 
 
 def test_progress_bars_are_no_warnings_but_a_warning_between_them_is():
     bars = "\r  0%|          | 0/3 [00:00<?, ?run/s]\r 33%|███▎      | 1/3 [00:02<00:04,  2.05s/run]"
     endless = "\r12epoch [00:01,  9.51epoch/s]\n"
-    assert list(page_faults([code("f()", stream(bars + endless, "stderr"))], [code()])) == []
-    (fault,) = page_faults([code("f()", stream(bars + "\nUserWarning: slow\n" + endless, "stderr"))], [code()])
+    assert list(page_errors([code("f()", stream(bars + endless, "stderr"))], [code()])) == []
+    (fault,) = page_errors([code("f()", stream(bars + "\nUserWarning: slow\n" + endless, "stderr"))], [code()])
     assert fault == "code cell 1 warns: UserWarning: slow"
 
 
 @pytest.mark.parametrize("output", [stream, result])
 def test_a_claim_that_differs_is_a_fault_and_what_may_differ_is_none(output):
     def faults(source, now, then, **options):
-        return list(page_faults([code(source, output(now))], [code(source, output(then))], **options))
+        return list(page_errors([code(source, output(now))], [code(source, output(then))], **options))
 
     claim = "# NBVAL_CHECK_OUTPUT\nf()"
     assert faults(claim, "0.12", "0.13") == ["code cell 1 claims '0.12', committed is '0.13'"]
@@ -84,7 +84,7 @@ def test_a_claim_that_differs_is_a_fault_and_what_may_differ_is_none(output):
 
 def test_a_progress_bar_beside_a_claim_does_not_change_it():
     claim, bar = "# NBVAL_CHECK_OUTPUT\nf()", stream("\r  0%|   | 0/3 [00:00<?, ?it/s]", "stderr")
-    assert list(page_faults([code(claim, bar, stream("1\n"))], [code(claim, stream("1\n"))])) == []
+    assert list(page_errors([code(claim, bar, stream("1\n"))], [code(claim, stream("1\n"))])) == []
 
 
 # The stand-in for Colab

@@ -34,7 +34,7 @@ def notebook(*sources):
 @pytest.fixture
 def checkout(tmp_path):
     """A copy of the real places, with a README, one chapter that has a set-up cell and one that has none."""
-    for name in ("_config.yml", "CITATION.cff", "book/setup_cell.py", "tools/repository.py", "tools/whole_file.py"):
+    for name in ("_config.yml", "CITATION.cff", "book/setup_cell.py", "tools/repository.py", "tools/atomic_write.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "pyproject.toml").write_text(PYPROJECT, "utf-8")

@@ -13,7 +13,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from normlib.interventions import weight_decay_groups
 from normlib.training import LARS
-from normlib.training.optimizers import OPTIMIZERS, learning_rate, make_optimizer
+from normlib.training.learning_rate import learning_rate
+from normlib.training.optimizers import OPTIMIZERS, make_optimizer
 
 CHOICE = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 1e-2}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from normcourse.experiments.base import Experiment, Settings, no_configuration
 from normcourse.experiments.store import Job, Store, Tables
-from normcourse.experiments.verification import closed_forms, networks, released_code
+from normcourse.experiments.theory_verification import closed_forms, networks, released_code
 
 MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
     "gradients": closed_forms.gradients_in_closed_form,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from normcourse.experiments.verification.released_code import ETA
+from normcourse.experiments.theory_verification.released_code import ETA
 from normlib import dynamics, gradients, losses, simulations
 
 Measured = dict[str, float]

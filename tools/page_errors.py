@@ -9,7 +9,7 @@ SANITIZE = Path(__file__).resolve().parents[1] / "tests" / "notebooks" / "saniti
 TIMES_OF_TQDM = re.compile(r"\[\d+:\d\d(:\d\d)?[<,]")  # [00:03<00:09, or without an end in sight [00:03,
 
 
-def page_faults(executed: list[dict], committed: list[dict], *, claims: bool = True) -> Iterator[str]:
+def page_errors(executed: list[dict], committed: list[dict], *, claims: bool = True) -> Iterator[str]:
     """One sentence for each fault, given the code cells of the executed notebook and of the committed one."""
     for number, (cell, before) in enumerate(zip(executed, committed, strict=True), start=1):
         if not cell["execution_count"] and "".join(cell["source"]).strip():
