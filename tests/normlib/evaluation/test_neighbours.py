@@ -213,6 +213,15 @@ def test_few_labels_are_drawn_anew_in_each_draw_and_reproducibly(raw_digits):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_hits_with_few_labels_average_to_the_accuracy():
+    h, labels = normal(40, 3, dtype=torch.float32), torch.arange(40) % 4
+    given = (h[::2], labels[::2], h[1::2], labels[1::2])
+    hits = evaluation.few_shot_correct(*given, labels_per_class=2, draws=5)
+    assert hits.shape == (5, 20)
+    expected = evaluation.few_shot_accuracy(*given, labels_per_class=2, draws=5)
+    assert hits.mean(axis=1).tolist() == expected.tolist()
+
+
 def test_few_labels_draw_exactly_so_many_of_each_class(monkeypatch):
     labels = torch.tensor([3, 0, 0, 3, 0, 3, 3, 0, 0])
     bank = torch.arange(18.0).reshape(9, 2) + 1
