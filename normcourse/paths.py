@@ -26,7 +26,7 @@ def notebook(slug: str) -> Path:
 
     Raises:
         TypeError: ``slug`` is no text.
-        LookupError: No notebook has this name.
+        ValueError: No notebook has this name.
 
     >>> notebook("norm-growth").name.endswith("_norm_growth.ipynb")
     True
@@ -34,5 +34,5 @@ def notebook(slug: str) -> Path:
     check_type(str, slug=slug)
     found = {path.stem.partition("_")[2].replace("_", "-"): path for path in NOTEBOOKS.glob("*.ipynb")}
     if slug not in found:
-        raise LookupError(f"slug is {slug!r}, but no notebook has this name; there are {', '.join(sorted(found))}")
+        raise ValueError(f"slug is {slug!r}, but no notebook has this name; there are {', '.join(sorted(found))}")
     return found[slug]

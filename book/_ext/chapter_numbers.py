@@ -59,7 +59,7 @@ class ChapterRole(ReferenceRole):
         self.env.note_dependency(str(ROOT / "_toc.yml"))  # numbers change with it
         try:
             docname = self.env.path2doc(str(notebook(self.target)))
-        except LookupError as error:
+        except ValueError as error:
             message = self.inliner.reporter.error(str(error), line=self.lineno)
             return [self.inliner.problematic(self.rawtext, self.rawtext, message)], [message]
         number = number_in(docname)

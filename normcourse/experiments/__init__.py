@@ -1,6 +1,6 @@
 """Named experiments and their recorded runs: small tables under ``results/``, each with its provenance.
 
-What is offered here loads when it is first used, so that reading records needs no PyTorch.
+What is offered here loads when it is first used, so that the claims ledger, which reads the store, needs no PyTorch.
 """
 
 import importlib

@@ -33,7 +33,7 @@ def build(tmp_path, monkeypatch):
         for path in source.glob("notebooks/*.md"):
             if path.stem.partition("_")[2].replace("_", "-") == slug:
                 return path
-        raise LookupError(f"no {slug}")
+        raise ValueError(f"no {slug}")
 
     monkeypatch.setattr(chapter_numbers, "notebook", notebook)
     # Sphinx is left as it was found: the extension puts its own step into a class of Sphinx's.
