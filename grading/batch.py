@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from atomic_write import write_whole
 from grading import reports
 from grading.bundles import Bundle, find_bundle, read_bundle
 from grading.isolation import find_isolation
@@ -20,6 +19,7 @@ from grading.results import MISSING, Result, as_record, settle, unopened
 from grading.roster import Mark, Student, check_known, pseudonym_key, read_roster, read_rubric, read_times
 from grading.sandbox import ROOT, Job, Outcome, Sandbox
 from grading.submissions import Matched, match, read_submissions
+from tools.atomic_write import write_whole
 
 LOG = logging.getLogger("grading")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import jinja2
 
-from atomic_write import write_whole
 from grading.bundles import Bundle
 from grading.results import MEANING, Result
+from tools.atomic_write import write_whole
 
 UNFINISHED = "-unfinished"  # ends the name of a folder that is being written, or was given up
 TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
