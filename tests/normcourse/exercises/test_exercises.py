@@ -619,11 +619,11 @@ def test_matched_rates_and_collapsed_loss_for_every_variant():
             assert words in exercises.collapsed_loss(value, student).message
 
 
-def test_sick_runs_show_their_sickness_whatever_the_seed():
+def test_sick_runs_show_what_fails_whatever_the_seed():
     """The signs that assignment 4 asks for, in three students' runs."""
     for student in ("ada.lovelace", "emmy.noether", "student-3"):
         numbers = exercises.variant(student, "A4")
-        runs = dict(zip(numbers.sicknesses, exercises.failure_modes(student).values(), strict=True))
+        runs = dict(zip(numbers.failure_modes, exercises.failure_modes(student).values(), strict=True))
         nothing = math.log(2 * numbers.pairs - 1)
         late = {word: table.tail(20).mean() for word, table in runs.items()}
         healthy = late["healthy"]

@@ -18,8 +18,8 @@ from scipy import stats
 
 from normcourse import experiments, widgets
 from normcourse.paths import notebook
-from normlib import data, losses, simulations
 from normcourse.widgets.sphere import WEIGHTS
+from normlib import data, losses, simulations
 from normlib.interventions import grad_scale
 
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
