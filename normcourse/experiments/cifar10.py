@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,47 +192,67 @@ def _spread(total: int, wanted: int) -> torch.Tensor:
     return torch.arange(0, total, max(1, total // wanted))[:wanted]
 
 
-def experiments(edition: str) -> list[Experiment]:
-    """The experiments of one edition.
+@dataclass(frozen=True)
+class Edition:
+    """One of the two machines that the experiments are made for.
 
     Args:
-        edition: ``"gpu"``, ResNet-18 with the paper's recipe; or ``"cpu"``, a narrow network, names ending in ``-cpu``.
+        suffix: What the names of its experiments end in.
+        recipe: The recipe whose settings the trainings change.
+        accelerator: Where they run.
+        track_every: Steps from one measurement of the norms to the next.
+        search: Epochs of a search of learning rates, and of its warm-up.
+        epochs: Epochs of the trainings that are judged.
+        rates: Learning rates of the search.
+        interventions: Conditions of the experiment on interventions.
     """
-    on_gpu = edition == "gpu"
-    suffix, recipe, epochs = ("", "paper", 12) if on_gpu else ("-cpu", "cpu", 16)
-    base = {
-        "recipe": recipe,
-        "accelerator": "auto" if on_gpu else "cpu",
-        "track_every": 10 if on_gpu else 20,
-        "knn": True,
-        "k": 200,
-        "corrupt": CORRUPTIONS,
-        "samples": "none",
-    }
-    tiny = {
-        "recipe": "digits",
-        "accelerator": "cpu",
-        "seeds": 1,
-        "k": 20,
-        "corrupt": {"kinds": ["blur"], "severities": [3], "images": 50},
-    }
 
-    def entry(
+    suffix: str
+    recipe: str
+    accelerator: str
+    track_every: int
+    search: tuple[int, float]
+    epochs: int
+    rates: dict[str, list[float]] | list[float]
+    interventions: dict[str, Settings]
+
+    def experiment(
+        self,
         name: str,
         question: str,
+        *,
         seeds: int,
         epochs: int,
         warmup: float,
         smoke: Settings | None = None,
         **settings: Any,
     ) -> Experiment:
-        change = {"data": "cifar10-jpeg", "epochs": epochs, "warmup_epochs": warmup}
-        small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1}, "lrs": [0.1]} | (smoke or {})
+        """An experiment on CIFAR-10; ``settings`` and ``smoke`` add to those that all have."""
+        shared = {
+            "recipe": self.recipe,
+            "accelerator": self.accelerator,
+            "track_every": self.track_every,
+            "knn": True,
+            "k": 200,
+            "corrupt": CORRUPTIONS,
+            "samples": "none",
+            "change": {"data": "cifar10-jpeg", "epochs": epochs, "warmup_epochs": warmup},
+            "seeds": seeds,
+        }
+        tiny = {
+            "recipe": "digits",
+            "accelerator": "cpu",
+            "seeds": 1,
+            "k": 20,
+            "corrupt": {"kinds": ["blur"], "severities": [3], "images": 50},
+            "change": {"data": "digits", "epochs": 2, "warmup_epochs": 1},
+            "lrs": [0.1],
+        }
         return Experiment(
-            name=name,
+            name=f"{name}{self.suffix}",
             question=question,
-            settings=base | {"change": change, "seeds": seeds} | settings,
-            smoke=tiny | small,
+            settings=shared | settings,
+            smoke=tiny | (smoke or {}),
             jobs=jobs,
             run=run,
             images=images,
@@ -241,66 +261,136 @@ def experiments(edition: str) -> list[Experiment]:
             resumes=True,
         )
 
-    short, warmup = (4, 1) if on_gpu else (2, 0.5)
+
+GPU = Edition(
+    suffix="",
+    recipe="paper",
+    accelerator="auto",
+    track_every=10,
+    search=(4, 1),
+    epochs=12,
+    rates=RATES["gpu"],
     # In the CPU edition GradScale diverged at the rate of the search, so the large network takes half of it at once.
-    few = {"default": {}, "cut 3": CONDITIONS["cut 3"], "GradScale 1 slow": CONDITIONS["GradScale 1"]}
-    many = CONDITIONS | {name: CONDITIONS[of] for name, (of, _) in SLOWER.items()}
-    rates = f"cifar10-rates{suffix}"
-    listed = [
-        entry(
-            rates,
+    interventions={"default": {}, "cut 3": CONDITIONS["cut 3"], "GradScale 1 slow": CONDITIONS["GradScale 1"]},
+)
+CPU = Edition(
+    suffix="-cpu",
+    recipe="cpu",
+    accelerator="cpu",
+    track_every=20,
+    search=(2, 0.5),
+    epochs=16,
+    rates=RATES["cpu"],
+    interventions=CONDITIONS | {name: CONDITIONS[searched] for name, (searched, _) in SLOWER.items()},
+)
+
+
+def on_both(edition: Edition) -> list[Experiment]:
+    """The experiments that both editions have."""
+    search_epochs, search_warmup = edition.search
+    rates = f"cifar10-rates{edition.suffix}"
+    return [
+        edition.experiment(
+            "cifar10-rates",
             "Which learning rate suits SimCLR on CIFAR-10 by default, after a cut by 3, and with GradScale?",
-            1, short, warmup, conditions=CONDITIONS, knn=False, lrs=RATES[edition],
+            seeds=1,
+            epochs=search_epochs,
+            warmup=search_warmup,
+            conditions=CONDITIONS,
+            knn=False,
+            lrs=edition.rates,
             smoke={"lrs": [0.05, 0.1]},
         ),
-        entry(
-            f"cifar10-interventions{suffix}",
+        edition.experiment(
+            "cifar10-interventions",
             "At its own best learning rate, does SimCLR on CIFAR-10 gain from cut-initialization or GradScale?",
-            3, epochs, 1, conditions=few if on_gpu else many, rates=rates, samples="all",
+            seeds=3,
+            epochs=edition.epochs,
+            warmup=1,
+            conditions=edition.interventions,
+            rates=rates,
+            samples="all",
             smoke={"conditions": {"cut 3": CONDITIONS["cut 3"]}},
         ),
-        entry(
-            f"cifar10-held-out{suffix}",
+        edition.experiment(
+            "cifar10-held-out",
             "Are embeddings of two classes that SimCLR never saw shorter than those of the other eight?",
-            3, epochs, 1, conditions={"default": {}}, rates=rates, samples="test",
+            seeds=3,
+            epochs=edition.epochs,
+            warmup=1,
+            conditions={"default": {}},
+            rates=rates,
+            samples="test",
             by_seed=[{"held_out": pair} for pair in HELD_OUT],
         ),
-        entry(
-            f"cifar10-long-tailed{suffix}",
+        edition.experiment(
+            "cifar10-long-tailed",
             "Are rare classes shorter than common ones, with the classes' order permuted, against a balanced control?",
-            3, epochs, 1, rates=rates, samples="test",
+            seeds=3,
+            epochs=edition.epochs,
+            warmup=1,
             conditions={"default": TAIL, "balanced": {"largest": 1474}},
+            rates=rates,
+            samples="test",
             by_seed=[{"tail_order": order} for order in TAIL_ORDERS],
             smoke={"conditions": {"default": {"largest": 100, "tail_ratio": 1.2}, "balanced": {"largest": 50}}},
         ),
-    ]  # fmt: skip
-    if on_gpu:
-        listed.append(entry(
+    ]
+
+
+def on_gpu_only(edition: Edition) -> list[Experiment]:
+    """The experiments that would take too long on a CPU."""
+    decays = {f"decay {decay:g}": {"weight_decay": decay} for decay in (0.0, 1e-4, 5e-4)}
+    two = ("vicreg, GradScale", "byol, cut")
+    small = {
+        "change": {"data": "digits", "epochs": 2, "warmup_epochs": 1, "held_out": [0, 5]},
+        "conditions": {name: METHODS[name] for name in two},
+        "lrs": {name: [0.002] for name in two},
+    }
+    return [
+        edition.experiment(
             "cifar10-weight-decay",
             "What does weight decay do to the norms and to the features of SimCLR on CIFAR-10?",
-            1, epochs, 1, rates=rates,
-            conditions={"default": {}} | {f"decay {decay:g}": {"weight_decay": decay} for decay in (0.0, 1e-4, 5e-4)},
-        ))  # fmt: skip
-        two = ("vicreg, GradScale", "byol, cut")
-        small = {"change": {"data": "digits", "epochs": 2, "warmup_epochs": 1, "held_out": [0, 5]}}
-        small |= {"conditions": {name: METHODS[name] for name in two}, "lrs": {name: [0.002] for name in two}}
-        listed.append(entry(
+            seeds=1,
+            epochs=edition.epochs,
+            warmup=1,
+            conditions={"default": {}} | decays,
+            rates="cifar10-rates",
+        ),
+        edition.experiment(
             "cifar10-methods-rates",
             "Which learning rate suits each method beside SimCLR on CIFAR-10, by default, after a cut, with GradScale?",
-            1, 8, 1, conditions=METHODS, lrs=METHOD_RATES, choose_by="knn", smoke=small,
-        ))  # fmt: skip
-        listed.append(entry(
+            seeds=1,
+            epochs=8,
+            warmup=1,
+            conditions=METHODS,
+            lrs=METHOD_RATES,
+            choose_by="knn",
+            smoke=small,
+        ),
+        edition.experiment(
             "cifar10-methods",
             "Beyond SimCLR, on CIFAR-10: do norms grow and mean something, and does cut or GradScale help?",
-            3, epochs, 1, conditions=METHODS, rates="cifar10-methods-rates", samples="test",
-            by_seed=[{"held_out": pair} for pair in HELD_OUT], smoke=small,
-        ))  # fmt: skip
-        listed.append(entry(
+            seeds=3,
+            epochs=edition.epochs,
+            warmup=1,
+            conditions=METHODS,
+            rates="cifar10-methods-rates",
+            samples="test",
+            by_seed=[{"held_out": pair} for pair in HELD_OUT],
+            smoke=small,
+        ),
+        edition.experiment(
             "cifar10-long",
             "How do norms, loss and features of SimCLR on CIFAR-10 move over a hundred epochs at the paper's rate?",
-            1, 100, 5, conditions={"default": {}}, lrs=[recipes.get(recipe).train.lr], samples="all",
-        ))  # fmt: skip
-    return listed
+            seeds=1,
+            epochs=100,
+            warmup=5,
+            conditions={"default": {}},
+            lrs=[recipes.get(edition.recipe).train.lr],
+            samples="all",
+        ),
+    ]
 
 
-EXPERIMENTS = experiments("gpu") + experiments("cpu")
+EXPERIMENTS = on_both(GPU) + on_gpu_only(GPU) + on_both(CPU)
