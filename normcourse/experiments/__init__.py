@@ -9,7 +9,8 @@ _HOMES = {
     "EXPERIMENTS": "registry",
     "Experiment": "base",
     "Tables": "store",
-    **dict.fromkeys(("load", "load_or_run", "missing", "provenance", "record", "reproduce", "smoke"), "runner"),
+    **dict.fromkeys(("load", "load_or_run", "missing", "provenance", "record", "smoke"), "runner"),
+    "reproduce": "reproduction",
 }
 __all__ = [
     "EXPERIMENTS",

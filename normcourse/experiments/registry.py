@@ -11,13 +11,13 @@ import pkgutil
 from normcourse import experiments
 from normcourse.experiments.base import Experiment
 
-MACHINERY = {f"{experiments.__name__}.{name}" for name in ("base", "deadline", "registry", "runner", "store")}
+MACHINERY = ("base", "circumstances", "deadline", "registry", "reproduction", "runner", "store")
 
 
 def _collect() -> dict[str, Experiment]:
     found: dict[str, Experiment] = {}
     for module in pkgutil.walk_packages(experiments.__path__, f"{experiments.__name__}."):
-        if module.name in MACHINERY:
+        if module.name.removeprefix(f"{experiments.__name__}.") in MACHINERY:
             continue
         for experiment in getattr(importlib.import_module(module.name), "EXPERIMENTS", ()):
             if experiment.name in found:

@@ -1,38 +1,31 @@
-"""Runs experiments and reads their records: load, run, record with a limit of time, reproduce.
+"""Runs experiments and reads their records: load, run, record with a limit of time.
 
 ``load_or_run`` is the one switch that heavy cells go through: it reads the recorded run, runs the experiment in full,
 or runs a tiny version of it, as ``NORMLIB_MODE`` says. ``record`` records experiments, job by job, and goes on where it
-was stopped; ``reproduce`` runs recorded jobs again and compares.
+was stopped. That recorded jobs are run again and compared stands in ``reproduction.py``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from normcourse import paths, runtime
-from normcourse.experiments.base import LISTS, Experiment, Settings
+from normcourse.experiments import circumstances
+from normcourse.experiments.base import Experiment, Settings
+from normcourse.experiments.circumstances import as_written, is_current, median_speed
 from normcourse.experiments.deadline import Deadline
 from normcourse.experiments.registry import EXPERIMENTS
-from normcourse.experiments.store import Job, Store, Tables, job_folder, key_of, rows_of
-from normlib._utils.arguments import check_choice, check_count, check_flags, check_number, listed, path_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-NUMBERS = ["number", "bool"]  # columns that a reproduction compares
+from normcourse.experiments.store import Job, Store, Tables, job_folder, key_of
+from normlib._utils.arguments import check_choice, check_count, check_flags, check_number, path_of
 
 
 def load_or_run(name: str) -> Tables:
@@ -58,10 +51,10 @@ def load_or_run(name: str) -> Tables:
         return load(name)
     if runtime.mode() == "smoke":
         return smoke(name)
-    experiment, store = _experiment(name), Store(paths.RUNS / "full", _recorded())
+    experiment, store = experiment_named(name), Store(paths.RUNS / "full", recorded_store())
     jobs = experiment.jobs(experiment.settings, store)
     for job in _progress(experiment, _missing(experiment, experiment.settings, jobs, store)):
-        _run_job(experiment, experiment.settings, job, store)
+        run_job(experiment, experiment.settings, job, store)
     store.gather(name, jobs)
     return store.tables(name, jobs)
 
@@ -82,8 +75,8 @@ def load(name: str) -> Tables:
     >>> len(load("digits-simclr")["samples"])
     28800
     """
-    experiment, store = _experiment(name), _recorded()
-    _recorded_entries(name, store)
+    experiment, store = experiment_named(name), recorded_store()
+    recorded_entries(name, store)
     return store.tables(name, experiment.jobs(experiment.settings, store))
 
 
@@ -99,13 +92,13 @@ def smoke(name: str) -> Tables:
     Raises:
         ValueError: Unknown name.
     """
-    experiment = _experiment(name)
+    experiment = experiment_named(name)
     settings = experiment.settings | experiment.smoke
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder, "smoke"), _recorded())
+        store = Store(Path(folder, "smoke"), recorded_store())
         jobs = experiment.jobs(settings, store)
         for job in _progress(experiment, jobs):
-            _run_job(experiment, settings, job, store)
+            run_job(experiment, settings, job, store)
         store.gather(name, jobs)
         return store.tables(name)
 
@@ -126,8 +119,8 @@ def provenance(name: str) -> dict[str, Any]:
     >>> provenance("digits-simclr")["settings"]["seeds"]
     8
     """
-    _experiment(name)
-    entries = _recorded_entries(name, _recorded())
+    experiment_named(name)
+    entries = recorded_entries(name, recorded_store())
     return entries[0] | {"jobs": entries}
 
 
@@ -148,7 +141,7 @@ def missing(name: str, *, out: str | Path | None = None) -> list[Job]:
     >>> missing("digits-simclr")
     []
     """
-    experiment, store = _experiment(name), _store(out)
+    experiment, store = experiment_named(name), _store(out)
     jobs = experiment.jobs(experiment.settings, store)
     return _missing(experiment, experiment.settings, jobs, store)
 
@@ -205,7 +198,7 @@ def record(
     """
     if not names:
         raise ValueError("names must name at least one experiment, got none")
-    experiments = {experiment.name: experiment for experiment in map(_experiment, names)}
+    experiments = {experiment.name: experiment for experiment in map(experiment_named, names)}
     check_shard(shard)
     check_flags(overwrite=overwrite)
     if minutes is not None:
@@ -230,55 +223,6 @@ def record(
             else:
                 store.gather(experiment.name, jobs)
     return Left(left)
-
-
-def reproduce(name: str, *, shard: tuple[int, int] = (1, 1), jobs: list[Job] | None = None) -> pd.DataFrame:
-    """Run recorded jobs again, below ``runs/reproduced``, and compare; the record stays as it is.
-
-    Like :func:`record`, it can be done in pieces: jobs that are finished there are compared without running again.
-
-    Args:
-        name: A name in ``EXPERIMENTS``, recorded.
-        shard: As in :func:`record`.
-        jobs: Only these jobs, each by what tells it from the others; None for all.
-
-    Returns:
-        One row for each job, table and column of numbers or booleans, with the means ``recorded`` and ``now``, their
-        relative ``difference``, and whether all values are ``identical``.
-
-    Raises:
-        TypeError: ``jobs`` is no list.
-        ValueError: Unknown name, a shard that there is not, or ``jobs`` that are not recorded.
-        FileNotFoundError: Nothing is recorded under that name.
-    """
-    import pandas as pd
-
-    experiment, recorded = _experiment(name), _recorded()
-    check_shard(shard)
-    entries = _recorded_entries(name, recorded)
-    if jobs is not None:
-        wanted = [key_of(job) for job in listed("jobs", jobs)]
-        entries = [entry for entry in entries if key_of(entry["job"]) in wanted]
-        if not entries:
-            raise ValueError(f"jobs must name recorded jobs of {name}, got {jobs!r}")
-    for entry in entries:
-        _check_entry(entry, experiment)
-    mine = shard_of(entries, shard)
-    before, again = recorded.tables(name), Store(paths.RUNS / "reproduced", recorded)
-    done = [(entry["settings"], entry["job"]) for entry in again.entries(name)]
-    for entry in mine:
-        if (entry["settings"], entry["job"]) not in done:
-            _run_job(experiment, entry["settings"], entry["job"], again)
-    now, rows = again.tables(name, [entry["job"] for entry in mine]), []
-    for entry in mine:
-        for table in now:
-            if table not in before or not set(now[table].select_dtypes(NUMBERS)) <= set(before[table]):
-                raise ValueError(f"the record of {name} lacks the table {table}, or columns of it; record it again")
-            old, new = (
-                rows_of(tables[table], entry["job"]).drop(columns=list(entry["job"])) for tables in (before, now)
-            )
-            rows += [{**entry["job"], **row} for row in _compare(table, old, new)]
-    return pd.DataFrame(rows)
 
 
 def check_shard(shard: tuple[int, int]) -> None:
@@ -307,11 +251,11 @@ def _record_jobs(experiment: Experiment, jobs: list[Job], store: Store, deadline
         if not deadline.allows(0 if experiment.resumes else longest):
             return
         start = time.perf_counter()
-        _run_job(experiment, experiment.settings, job, store, overwrite=overwrite, within=deadline.stopping_work)
+        run_job(experiment, experiment.settings, job, store, overwrite=overwrite, within=deadline.stopping_work)
         longest = max(longest, time.perf_counter() - start)
 
 
-def _run_job(
+def run_job(
     experiment: Experiment,
     settings: Settings,
     job: Job,
@@ -331,7 +275,7 @@ def _run_job(
     unfinished = job_folder(paths.RUNS / "unfinished" / place / experiment.name / digest, job)
     if overwrite:
         shutil.rmtree(unfinished, ignore_errors=True)
-    circumstances, start = _circumstances(settings.get("accelerator", "cpu")), time.perf_counter()
+    about, start = circumstances.describe(settings.get("accelerator", "cpu")), time.perf_counter()
     tables = None
     with within():
         tables = experiment.run(settings, job, unfinished)
@@ -346,11 +290,11 @@ def _run_job(
         "other_training_settings": configuration,
         "data": images.name,
         "data_fingerprint": images.fingerprint(),
-        **circumstances,
+        **about,
         "seconds": round(time.perf_counter() - start, 2),  # since it was last taken up, if it was stopped in between
-        "pairs_per_second": _median_speed(tables),
+        "pairs_per_second": median_speed(tables),
     }
-    store.write(experiment.name, tables, _as_written(entry))
+    store.write(experiment.name, tables, as_written(entry))
     shutil.rmtree(unfinished, ignore_errors=True)
 
 
@@ -360,102 +304,26 @@ def _progress(experiment: Experiment, jobs: list[Job]) -> Iterator[Job]:
     return tqdm(jobs, unit="job", desc=experiment.name, disable=len(jobs) < 2 or None)
 
 
-def _circumstances(accelerator: str) -> dict[str, Any]:
-    """What a number may depend on besides settings and data: code, versions, device, day."""
-    import torch
-
-    gpu = accelerator != "cpu" and torch.cuda.is_available()
-    return {
-        "code": code_version(),
-        "torch": version("torch"),
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if gpu else f"{platform.machine()} CPU, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
-
-
-def code_version() -> str:
-    """Commit of the checkout, marked ``-dirty`` when files differ from it; the library's version without git."""
-    command = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
-        return version("embedding-norms")
-
-
-def _median_speed(tables: Tables) -> int | None:
-    """Of the epochs that were timed; None if there are none."""
-    speeds = tables["epochs"]["pairs_per_second"].dropna() if "pairs_per_second" in tables.get("epochs", ()) else ()
-    return round(speeds.median()) if len(speeds) else None
-
-
 def _missing(experiment: Experiment, settings: Settings, jobs: list[Job], store: Store) -> list[Job]:
     recorded = {key_of(entry["job"]): entry for entry in store.entries(experiment.name)}
     return [
         job
         for job in jobs
-        if (entry := recorded.get(key_of(job))) is None or not _is_current(entry, experiment, settings)
+        if (entry := recorded.get(key_of(job))) is None or not is_current(entry, experiment, settings)
     ]
 
 
-def _is_current(entry: dict[str, Any], experiment: Experiment, settings: Settings) -> bool:
-    """Whether a job was recorded with the present settings; of those that list the jobs, only its own matter."""
-    before = {name: value for name, value in entry["settings"].items() if name not in LISTS}
-    now = {name: value for name, value in settings.items() if name not in LISTS}
-    configuration = _as_written(experiment.configuration(settings, entry["job"]))
-    return before == _as_written(now) and _agrees(entry["other_training_settings"], configuration)
-
-
-def _agrees(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether all that was recorded is the same now; a setting that there was not then has had its default."""
-    return all(
-        _agrees(value, now[name]) if isinstance(value, dict) else value == now[name]
-        for name, value in before.items()
-        if name in now
-    )
-
-
-def _as_written(value: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(value))
-
-
-def _check_entry(entry: dict[str, Any], experiment: Experiment) -> None:
-    """Refuse a recorded job that is not one of this experiment: its file was changed, or is of another version."""
-    now, before = _as_written(experiment.settings), entry["settings"]
-    lost = sorted(key for key in now.keys() - LISTS if type(before.get(key)) is not type(now[key]))
-    known = experiment.jobs(experiment.settings | before, _recorded())
-    if lost or entry["job"] not in known:
-        others = f" and other settings {', '.join(lost)}" if lost else ""
-        raise ValueError(
-            f"the record of {experiment.name} has a job that is none of its jobs, {entry['job']}{others}; "
-            "record it again"
-        )
-
-
-def _compare(name: str, before: pd.DataFrame, now: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for column in now.select_dtypes(NUMBERS):
-        same = before[column].reset_index(drop=True).equals(now[column].reset_index(drop=True))  # NaN equals NaN
-        old, new = before[column].mean(), now[column].mean()
-        yield {
-            "table": name,
-            "column": column,
-            "recorded": old,
-            "now": new,
-            "difference": 0.0 if same else abs(new - old) / max(abs(old), abs(new), 1e-300),
-            "identical": same,
-        }
-
-
-def _recorded() -> Store:
+def recorded_store() -> Store:
+    """The committed records, ``results/``."""
     return Store(paths.RESULTS)
 
 
 def _store(out: str | Path | None) -> Store:
-    return _recorded() if out is None else Store(path_of("out", out), _recorded())
+    return recorded_store() if out is None else Store(path_of("out", out), recorded_store())
 
 
-def _recorded_entries(name: str, store: Store) -> list[dict[str, Any]]:
+def recorded_entries(name: str, store: Store) -> list[dict[str, Any]]:
+    """The provenance of each recorded job; an error that tells how to record it if there is none."""
     entries = store.entries(name)
     if not entries:
         raise FileNotFoundError(
@@ -464,6 +332,7 @@ def _recorded_entries(name: str, store: Store) -> list[dict[str, Any]]:
     return entries
 
 
-def _experiment(name: str) -> Experiment:
+def experiment_named(name: str) -> Experiment:
+    """The experiment of that name; an error that lists all names if there is none."""
     check_choice("name", name, EXPERIMENTS)
     return EXPERIMENTS[name]

@@ -14,6 +14,7 @@ import pytest
 
 from normcourse import experiments, paths
 from normcourse.experiments import runner
+from normcourse.experiments.reproduction import check_entry
 from normcourse.experiments.store import Store
 from normlib import data
 
@@ -395,7 +396,7 @@ def test_committed_records_are_of_the_experiment_as_it_stands(name):
     jobs = experiment.jobs(experiment.settings, store)
     for entry in about["jobs"]:
         assert entry["job"] in jobs
-        runner._check_entry(entry, experiment)  # it can be reproduced
+        check_entry(entry, experiment)  # it can be reproduced
         assert not entry["code"].endswith("-dirty")
     if name.startswith("cifar10"):
         assert {entry["data"] for entry in about["jobs"]} == {"cifar10-jpeg-train"}
