@@ -4,6 +4,7 @@ What is offered here loads when it is first used, so that the claims ledger, whi
 """
 
 import importlib
+from typing import Any
 
 _HOMES = {
     "EXPERIMENTS": "registry",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -21,6 +21,8 @@ from normlib.tracking import NormTracker
 from normlib.training.batches import Batches
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from normlib.models import SimCLR
 
 HEALTHY = {"loss": "nt-xent", "lr": 0.05, "weight_decay": 1e-6, "weights_times": 1, "hidden_bias": 0}
@@ -75,7 +77,7 @@ def network(width: int, seed: int, mode: dict[str, Any]) -> SimCLR:
     return model
 
 
-def train(model: SimCLR, mode: dict[str, Any], settings: Settings, seed: int):
+def train(model: SimCLR, mode: dict[str, Any], settings: Settings, seed: int) -> tuple[pd.DataFrame, NormTracker]:
     """A plain loop without warm-up: loss, spread, rank and dead units of every few steps, and the tracker."""
     import pandas as pd
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,7 +214,7 @@ def rows_of(table: pd.DataFrame, job: Job) -> pd.DataFrame:
     return table[mine]
 
 
-def _read_table(path: Path, columns: list[str] | None = None, jobs: list[Job] = ()) -> pd.DataFrame:
+def _read_table(path: Path, columns: list[str] | None = None, jobs: Sequence[Job] = ()) -> pd.DataFrame:
     import pandas as pd
 
     if columns is not None:

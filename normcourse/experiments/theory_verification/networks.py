@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from normlib import interventions, losses, simulations
 from normlib._utils.rng import seeded
@@ -128,7 +130,7 @@ def _views(seed: int) -> Tensor:
     return torch.cat(augment.TwoViews.digits()(images, generator)).flatten(1).double()
 
 
-def _embeddings(seed: int, c: float, rule, *, steps: int = 20, **options) -> Tensor:
+def _embeddings(seed: int, c: float, rule: Callable[..., Optimizer], *, steps: int = 20, **options: float) -> Tensor:
     """Embeddings of the views at each step, from weights that were divided by c."""
     model, views = interventions.cut_initialization(_network(seed, bias=False), c), _views(seed)
     optimizer, path = rule(model.parameters(), **options), []

@@ -151,14 +151,14 @@ def test_a_search_is_needed_first_and_found_in_the_folder_or_in_the_record(made,
 
 def test_minutes_end_the_work_and_the_next_time_goes_on(made):
     def run(settings, job, folder):
-        time.sleep(0.4)
+        time.sleep(1.2)
         return made.run(settings, job, folder)
 
     made.change("many", run=run)
     before = signal.getsignal(signal.SIGTERM)
     start = time.monotonic()
-    left = experiments.record("many", minutes=1.0 / 60)
-    assert time.monotonic() - start < 10
+    left = experiments.record("many", minutes=3 / 60)
+    assert time.monotonic() - start < 20
     done = len(made.calls)
     assert 1 <= done <= 2  # a third would not be finished by then, and is not begun
     assert left.jobs == {"many": 4 - done}
@@ -175,7 +175,7 @@ def test_a_job_that_takes_longer_than_the_minutes_is_stopped(made):
 
     made.change("many", run=run)
     start = time.monotonic()
-    left = experiments.record("many", minutes=1 / 60)
+    left = experiments.record("many", minutes=3 / 60)
     assert time.monotonic() - start < 30
     assert left.jobs == {"many": 3}
     assert [job for _, job in made.calls] == FOUR[:1]
