@@ -22,7 +22,7 @@ import normlib.cli
 import print_edition
 import repository
 from normcourse import claims, experiments, paths
-from normcourse.experiments import runner
+from normcourse.experiments import circumstances, runner
 from normlib import data
 from normlib.data import cifar10_files
 from normlib.training import TrainConfig, throughput, trainer
@@ -274,7 +274,7 @@ def recorded(nowhere, monkeypatch):
     monkeypatch.setattr(runner, "EXPERIMENTS", named)
     monkeypatch.setattr(paths, "RESULTS", nowhere / "results")
     monkeypatch.setattr(paths, "RUNS", nowhere / "runs")
-    monkeypatch.setattr(runner, "_circumstances", lambda accelerator: {"code": "none"})
+    monkeypatch.setattr(circumstances, "describe", lambda accelerator: {"code": "none"})
     experiments.record(*named)
     return nowhere / "results" / "two"
 
