@@ -65,7 +65,7 @@ def recipe_of(settings: Settings, job: Job) -> Recipe:
     """The recipe of one run."""
     by_seed = settings["by_seed"][job["seed"]] if "by_seed" in settings else {}
     changes = settings["change"] | settings["conditions"][job["condition"]] | by_seed
-    return recipes.get(settings["recipe"]).replace(**(changes | {"lr": job["lr"], "seed": job["seed"]}))
+    return recipes.get(settings["recipe"]).replace(**changes).replace(lr=job["lr"], seed=job["seed"])
 
 
 def run(settings: Settings, job: Job, folder: Path) -> Tables:

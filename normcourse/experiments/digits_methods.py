@@ -123,8 +123,7 @@ def recipe_of(settings: Settings, job: Job) -> Recipe:
     held_out = [job["seed"] % 5, job["seed"] % 5 + 5]
     condition = changed_by(job["condition"], job["method"], settings["conditions"], settings["cuts"])
     changes = settings["change"] | settings["methods"][job["method"]] | condition
-    own = {"held_out": held_out, "lr": job["lr"], "seed": job["seed"]}
-    return recipes.get("digits").replace(**(changes | own))
+    return recipes.get("digits").replace(**changes).replace(held_out=held_out, lr=job["lr"], seed=job["seed"])
 
 
 def changed_by(

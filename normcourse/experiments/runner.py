@@ -214,9 +214,9 @@ def record(
                 left[experiment.name] = None
                 continue
             wanted = jobs if overwrite else _missing(experiment, experiment.settings, jobs, store)
-            _record_jobs(
-                experiment, [job for job in shard_of(jobs, shard) if job in wanted], store, deadline, overwrite
-            )
+            # Beside other experiments, one of few jobs may leave some shards none.
+            mine = [] if len(experiments) > 1 and len(jobs) < shard[0] else shard_of(jobs, shard)
+            _record_jobs(experiment, [job for job in mine if job in wanted], store, deadline, overwrite)
             undone = _missing(experiment, experiment.settings, jobs, store)
             if undone:
                 left[experiment.name] = len(undone)

@@ -222,7 +222,7 @@ def _settings(model: nn.Module, images: ImageSet, config: TrainConfig, augment: 
         "config": asdict(config),
         "data": images.fingerprint(),
         "network": architecture(model),
-        "augment": described(augment),
+        "augment": described(augment, with_module=True),
         "processes": launch.processes(),
     }
 

@@ -123,6 +123,12 @@ def test_several_experiments_are_recorded_in_the_order_of_their_names(made):
     assert [job for _, job in made.calls] == [*made.four({}, None), {}]
 
 
+def test_an_experiment_of_few_jobs_leaves_some_shards_none(made):
+    left = experiments.record("tiny", "many", shard=(2, 2))
+    assert left.jobs == {"tiny": 1, "many": 2}
+    assert [job["seed"] for _, job in made.calls] == [1, 1]
+
+
 FOUR = [{"condition": name, "seed": seed} for name in ("plain", "cut 3") for seed in range(2)]
 
 

@@ -142,7 +142,7 @@ def test_images_are_those_of_the_data_functions():
     assert DIGITS.images().fingerprint() == whole.fingerprint()
     assert DIGITS.replace(**tail).images().fingerprint() == expected.fingerprint()
     seen = data.hold_out(expected, (4,))[0]
-    assert DIGITS.replace(**(tail | {"held_out": [4]})).images().fingerprint() == seen.fingerprint()
+    assert DIGITS.replace(**tail, held_out=[4]).images().fingerprint() == seen.fingerprint()
     assert DIGITS.replace(held_out=[4]).test_images().fingerprint() == data.digits("test").fingerprint()
 
 

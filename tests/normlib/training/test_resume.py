@@ -10,6 +10,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import FunctionType
 
 import lightning_fabric
 import pandas as pd
@@ -462,9 +463,12 @@ def test_checkpoint_of_another_function_is_refused(tmp_path):
     options = {"checkpoints": tmp_path, "accelerator": "cpu", "progress": False}
     fit(small_model(), IMAGES, config, augment=partial(mirrored_views, axis=2), **options)
     fit(small_model(), IMAGES, config, augment=partial(mirrored_views, axis=2), **options)
-    others = {"mirrored_views(axis=3)": partial(mirrored_views, axis=3), "plain_views": plain_views}
+    namesake = FunctionType(plain_views.__code__, globals(), "mirrored_views", plain_views.__defaults__)
+    namesake.__module__ = "elsewhere"
+    others = {f"{__name__}.mirrored_views(axis=3)": partial(mirrored_views, axis=3)}
+    others |= {f"{__name__}.plain_views": plain_views, "elsewhere.mirrored_views(axis=2)": partial(namesake, axis=2)}
     for name, other in others.items():
-        words = f"augment: 'mirrored_views(axis=2)' in the run directory, '{name}' now"
+        words = f"augment: '{__name__}.mirrored_views(axis=2)' in the run directory, '{name}' now"
         with pytest.raises(ValueError, match=re.escape(words)):
             fit(small_model(), IMAGES, config, augment=other, **options)
 
