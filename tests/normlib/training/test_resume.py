@@ -464,7 +464,7 @@ def test_checkpoint_of_another_function_is_refused(tmp_path):
     fit(small_model(), IMAGES, config, augment=partial(mirrored_views, axis=2), **options)
     fit(small_model(), IMAGES, config, augment=partial(mirrored_views, axis=2), **options)
     namesake = FunctionType(plain_views.__code__, globals(), "mirrored_views", plain_views.__defaults__)
-    namesake.__module__ = "elsewhere"
+    namesake.__module__, namesake.__qualname__ = "elsewhere", "mirrored_views"
     others = {f"{__name__}.mirrored_views(axis=3)": partial(mirrored_views, axis=3)}
     others |= {f"{__name__}.plain_views": plain_views, "elsewhere.mirrored_views(axis=2)": partial(namesake, axis=2)}
     for name, other in others.items():
