@@ -112,13 +112,14 @@ def _architecture(*parts: Any) -> dict[str, str]:
 
 def work(settings: Settings) -> Work:
     """How much is trained; no data are read for it."""
-    sizes = [
-        _training_images(settings["change"] | condition | by_seed)
+    changes = [
+        settings["change"] | condition | by_seed
         for name, condition in settings["conditions"].items()
         for by_seed in settings.get("by_seed", [{}] * settings["seeds"])
         for _ in _listed_rates(settings, name) or [None]
     ]
-    return Work(settings["recipe"], len(sizes), sum(sizes) * settings["change"]["epochs"])
+    pairs = sum(_training_images(change) * change["epochs"] for change in changes)
+    return Work(settings["recipe"], len(changes), pairs)
 
 
 def _training_images(change: dict[str, Any]) -> int:

@@ -27,6 +27,46 @@ def best_kind() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def has_bfloat16(kind: str) -> bool:
+    """Whether a kind of device has bfloat16 in hardware; elsewhere it is imitated, several times slower than float32.
+
+    Args:
+        kind: ``"cpu"``, ``"cuda"`` or ``"mps"``.
+
+    >>> has_bfloat16("cpu") in (True, False)
+    True
+    """
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.get_device_capability()[0] >= 8
+    if kind != "cpu":
+        return False
+    if hasattr(torch.cpu, "get_capabilities"):
+        features = torch.cpu.get_capabilities()
+        return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last one: Arm
+    return torch.cpu._is_avx512_bf16_supported()  # before torch 2.10
+
+
+def processor() -> str:
+    """Name of the processor, and the widest instructions that torch uses on it.
+
+    >>> processor().endswith(")")
+    True
+    """
+    import platform
+
+    import torch
+
+    name = platform.processor() or platform.machine()
+    path = "/proc/cpuinfo"
+    if os.path.exists(path):
+        with open(path, encoding="utf-8", errors="replace") as lines:
+            models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        name = models[0] if models else name
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+
+
 def describe() -> str:
     """Devices, their memory and the precisions they calculate in, a line for each.
 
@@ -37,7 +77,8 @@ def describe() -> str:
 
     memory = _host_memory()
     there = "" if memory is None else f", {memory / 2**30:.0f} GiB"
-    lines = [f"CPU: {cores()} cores, {torch.get_num_threads()} threads{there}; 32-true, bf16-mixed, 64-true"]
+    halved = "bf16-mixed" if has_bfloat16("cpu") else "bf16-mixed (imitated, slow)"
+    lines = [f"CPU: {cores()} cores, {torch.get_num_threads()} threads{there}; 32-true, {halved}, 64-true"]
     for i in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(i)
         bfloat16 = "bf16-mixed, " if gpu.major >= 8 else ""

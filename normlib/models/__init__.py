@@ -5,7 +5,7 @@ compares, ``loss`` takes these tensors of both views, and ``after_step``, where 
 of the optimiser. The first tensor is the one whose directions the loss turns; its gradient is what GradScale scales.
 """
 
-from normlib.models.backbones import digits_encoder, narrow_resnet, resnet18_cifar
+from normlib.models.backbones import digits_encoder, narrow_resnet, resnet10_cifar, resnet18_cifar
 from normlib.models.heads import batch_norm_head, prediction_head, projection_head
 from normlib.models.methods import (
     BYOL,
@@ -32,5 +32,6 @@ __all__ = [
     "narrow_resnet",
     "prediction_head",
     "projection_head",
+    "resnet10_cifar",
     "resnet18_cifar",
 ]

@@ -22,7 +22,9 @@ class TrainConfig:
         momentum: Momentum μ of SGD and LARS, β₁ of AdamW, in [0, 1).
         nesterov: Nesterov's momentum; not with AdamW.
         weight_decay: λ ≥ 0 for matrices and kernels.
-        precision: As in Lightning Fabric, ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"`` (scales the loss), …
+        precision: As in Lightning Fabric, ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"`` (scales the loss), …; or
+            ``"auto"``: ``"bf16-mixed"`` where the device has bfloat16 in hardware, else ``"16-mixed"`` on a GPU and
+            ``"32-true"`` on a CPU. A run that begins on one device may go on in the precision of another.
         channels_last: Keep images and kernels in the order that convolutions on GPUs, and many on CPUs, are fastest in.
         compile: Compile the model with ``torch.compile``.
         micro_batch_size: Pairs in one forward pass, where a whole batch does not fit into memory; it must divide the

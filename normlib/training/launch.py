@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from normlib._utils.devices import best_kind
+from normlib._utils.devices import best_kind, has_bfloat16
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -57,6 +58,32 @@ def check_accelerator(accelerator: str) -> None:
     if not isinstance(accelerator, str) or not there.get(accelerator, False):
         usable = ", ".join(name for name, found in there.items() if found)
         raise ValueError(f"accelerator={accelerator!r} is not available here; usable are {usable}")
+
+
+def precision_on(accelerator: str, precision: str) -> str:
+    """The precision that a run calculates in on a device: ``precision`` itself, unless that is ``"auto"``.
+
+    ``"auto"`` is ``"bf16-mixed"`` where the device has bfloat16 in hardware, else ``"16-mixed"`` on a CUDA GPU and
+    ``"32-true"`` elsewhere.
+
+    Raises:
+        ValueError: The device is not there.
+
+    Warns:
+        ``"bf16-mixed"`` is asked for by name on a processor that only imitates it.
+    """
+    kind = device_of(accelerator).type
+    if precision == "auto":
+        if has_bfloat16(kind):
+            return "bf16-mixed"
+        return "16-mixed" if kind == "cuda" else "32-true"
+    if kind == "cpu" and precision.startswith("bf16") and not has_bfloat16("cpu"):
+        warnings.warn(
+            f"this processor imitates bfloat16, so precision={precision!r} is several times slower here than "
+            "'32-true'; precision='auto' chooses what is fast",
+            stacklevel=2,
+        )
+    return precision
 
 
 def device_of(accelerator: str) -> torch.device:

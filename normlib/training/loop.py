@@ -114,7 +114,8 @@ def fit(
     method = model if loss is None else WithLoss(model, loss)
     settings = _settings(method, images, config, augment)
     saved = _saved_state(settings, method, tracker, checkpoints)
-    fabric = launch.launch(accelerator, config.precision, logger)
+    precision = launch.precision_on(accelerator, config.precision)
+    fabric = launch.launch(accelerator, precision, logger)
     trainer = Trainer(fabric, method, images, config, augment, tracker, on_epoch, settings)
     if checkpoints is not None and saved is not None:
         with _named_checkpoint(checkpoints):

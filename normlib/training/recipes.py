@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from torch import nn
@@ -30,7 +30,7 @@ class Network:
         build: Called as ``build(seed=0)``, returns the untrained backbone, from images to features ``(N, features)``.
         features: Width of the features.
         image_shape: Shape of an image, ``(C, H, W)``.
-        augmentation: Returns what draws the two views of a batch.
+        augmentation: Called as ``augmentation(size=32)``, returns what draws the two views of a batch.
         layers: Names of the layers in the whole model that a tracker watches, those of a plain projector included; the
             last puts out the embedding.
     """
@@ -38,7 +38,7 @@ class Network:
     build: Callable[..., nn.Module]
     features: int
     image_shape: tuple[int, int, int]
-    augmentation: Callable[[], augment.TwoViews]
+    augmentation: Callable[..., augment.TwoViews]
     layers: tuple[str, ...]
 
 
@@ -46,6 +46,10 @@ _STAGES = tuple(f"backbone.layer{i}" for i in range(1, 5))
 _HEAD = ("backbone", "projector.0", "projector.2")
 NETWORKS = {
     "resnet18": Network(models.resnet18_cifar, 512, (3, 32, 32), augment.TwoViews.natural, _STAGES + _HEAD),
+    "resnet10": Network(models.resnet10_cifar, 512, (3, 32, 32), augment.TwoViews.natural, _STAGES + _HEAD),
+    "resnet10_half": Network(
+        partial(models.resnet10_cifar, 32), 256, (3, 32, 32), augment.TwoViews.natural, _STAGES + _HEAD
+    ),
     "narrow_resnet": Network(models.narrow_resnet, 128, (3, 32, 32), augment.TwoViews.natural, _STAGES + _HEAD),
     "digits": Network(
         lambda seed: models.digits_encoder(64, 128, seed=seed),
@@ -80,6 +84,8 @@ class Recipe:
         head: ``"plain"`` for :func:`normlib.models.projection_head`, ``"batch_norm"`` for
             :func:`normlib.models.batch_norm_head`. A predictor always has BatchNorm, and a quarter of D between layers.
         projector: Width between the projector's two layers, and D, the dimension of the embeddings.
+        view_size: Side of the square views in pixels; None is that of the images. A network that averages over
+            positions, as a ResNet does, learns faster from smaller ones, and is applied to whole images afterwards.
         cut: Cut-initialization's c > 0: all weights are divided by it before training; 1 changes nothing.
         grad_scale_power: GradScale power p ≥ 0; 0 changes nothing.
         held_out: Classes that are not trained on.
@@ -105,6 +111,7 @@ class Recipe:
     network: str = "resnet18"
     head: str = "plain"
     projector: tuple[int, int] = (128, 128)
+    view_size: int | None = None
     cut: float = 1.0
     grad_scale_power: float = 0.0
     held_out: tuple[int, ...] = ()
@@ -126,6 +133,8 @@ class Recipe:
         widths = self.projector
         if not _are_integers(widths) or len(widths) != 2 or not 1 <= min(widths) <= max(widths) <= WIDEST:
             raise ValueError(f"projector must be two widths in 1..{WIDEST}, such as (128, 64), got {widths!r}")
+        if self.view_size is not None:
+            check_count("view_size", self.view_size)
         check_number("cut", self.cut, above=0)
         check_number("grad_scale_power", self.grad_scale_power, at_least=0)
         check_number("tail_ratio", self.tail_ratio, at_least=1)
@@ -207,7 +216,8 @@ class Recipe:
 
     def augmentation(self) -> augment.TwoViews:
         """What draws the two views of a batch."""
-        return NETWORKS[self.network].augmentation()
+        network = NETWORKS[self.network]
+        return network.augmentation(size=network.image_shape[1] if self.view_size is None else self.view_size)
 
     def tracked_layers(self) -> tuple[str, ...]:
         """The layers that a norm tracker watches; the last puts out the embedding, or the prediction of it.
@@ -268,6 +278,11 @@ RECIPES = {
     "cpu": Recipe(
         network="narrow_resnet",
         train=TrainConfig(epochs=16, batch_size=256, lr=0.2, warmup_epochs=1, channels_last=True),
+    ),
+    # Chosen by the pilot, results/cifar10-pilot.
+    "two_cores": Recipe(
+        network="resnet10_half",
+        train=TrainConfig(epochs=60, batch_size=512, lr=0.36, warmup_epochs=1, precision="auto", channels_last=True),
     ),
     "digits": Recipe(
         data="digits",
