@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def cores() -> int:
@@ -48,23 +53,30 @@ def has_bfloat16(kind: str) -> bool:
     return torch.cpu._is_avx512_bf16_supported()  # before torch 2.10
 
 
-def processor() -> str:
-    """Name of the processor, and the widest instructions that torch uses on it.
+def name_of(device: torch.device) -> str:
+    """Name of a device; of a processor, with the widest instructions that torch uses on it.
 
-    >>> processor().endswith(")")
+    >>> import torch
+    >>> name_of(torch.device("cpu")).endswith(")")
     True
     """
-    import platform
-
     import torch
 
-    name = platform.processor() or platform.machine()
-    path = "/proc/cpuinfo"
-    if os.path.exists(path):
-        with open(path, encoding="utf-8", errors="replace") as lines:
-            models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        name = models[0] if models else name
-    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
+    return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _processor() -> str:
+    """The processor's name, as Linux tells it; elsewhere that of its architecture."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        models = []
+    return models[0] if models else platform.machine()
 
 
 def describe() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from normlib._utils.arguments import check_count, check_seed, check_type
+from normlib._utils.arguments import check_callable, check_count, check_flags, check_seed, check_type
+from normlib._utils.tensors import directions_and_inverse_norms
 from normlib.data import ImageSet
 from normlib.evaluation._checks import check_vote
 from normlib.evaluation.features import embed
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BANK = "train"  # the bank's own rows
+VIEW_BATCH = 1024  # images of which views are drawn at a time
 
 
 def sample_table(
@@ -31,6 +33,9 @@ def sample_table(
     k: int = 200,
     temperature: float = 0.1,
     with_bank: bool = False,
+    probes: bool = True,
+    augment: Callable[..., tuple[Tensor, Tensor]] | None = None,
+    views: int = 8,
     folds: int = 5,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -57,10 +62,13 @@ def sample_table(
     ``probe_max_softmax``  the probe's largest probability: high = familiar
     ``probe_energy``       logsumexp of the probe's logits, the negative free energy: high = familiar
     ``mahalanobis``        distance to the nearest class mean: high = novel
+    ``view_spread``        mean of 1 - cos φ between the embeddings z of random views of the image: high = unsure
     =====================  =================================================================================
 
-    Neighbours, probe and distance use h. A label that the bank lacks is never predicted, so ``*_correct`` is false.
-    Numbers are float32, rounded to four significant digits, which makes small files.
+    Without ``probes`` the table lacks the four columns of probe and covariance; without ``augment``, and in the bank's
+    own rows, it lacks ``view_spread``. Neighbours, probe and distance use h. A label that the bank lacks is never
+    predicted, so ``*_correct`` is false. Numbers are float32, rounded to four significant digits, which makes small
+    files.
 
     Args:
         model: Network that :func:`normlib.evaluation.embed` takes.
@@ -69,8 +77,11 @@ def sample_table(
         k: K, the neighbours that vote.
         temperature: τ of their vote.
         with_bank: Score the bank's own images too, in the first rows.
+        probes: Fit the linear probe and the covariance.
+        augment: Draws two views of a batch of images, as :class:`normlib.augment.TwoViews` does.
+        views: Random views of each image, an even number of 2 or more.
         folds: Parts that the bank is cut into when its own images are scored.
-        seed: Of the cut.
+        seed: Of the cut, and of the views.
 
     Returns:
         One row for each image, set after set.
@@ -93,6 +104,12 @@ def sample_table(
     check_type(ImageSet, bank=bank)
     check_vote(k, temperature, len(bank) - bool(with_bank))
     check_seed(seed)
+    check_flags(with_bank=with_bank, probes=probes)
+    if augment is not None:
+        check_callable(augment=augment)
+    check_count("views", views, at_least=2)
+    if views % 2:
+        raise ValueError(f"views must be even, since they are drawn in pairs, got {views}")
     _check_sets(bank, sets, with_bank)
     if with_bank:
         _check_folds(bank.labels, folds)
@@ -102,14 +119,40 @@ def sample_table(
     frames = []
     if with_bank:
         nearest = vote(h.to(device), bank.labels, h.to(device), exclude_self=True)
-        frames.append(_frame({BANK: bank}, h, z, nearest, *_cross_fitted(h, bank.labels, folds, seed)))
+        fitted = _cross_fitted(h, bank.labels, folds, seed) if probes else None
+        frames.append(_frame({BANK: bank}, h, z, nearest, fitted))
     if sets:
         outputs = [embed(model, images) for images in sets.values()]
         features, embeddings = (torch.cat(parts) for parts in zip(*outputs, strict=True))
         nearest = vote(h.to(device), bank.labels, features.to(device))
-        fitted = (fit(h, bank.labels, features) for fit in (probe_logits, mahalanobis))
-        frames.append(_frame(sets, features, embeddings, nearest, *fitted))
+        fitted = None
+        if probes:
+            fitted = probe_logits(h, bank.labels, features), mahalanobis(h, bank.labels, features)
+        frame = _frame(sets, features, embeddings, nearest, fitted)
+        if augment is not None:
+            generator = torch.Generator().manual_seed(seed)
+            spreads = [view_spread(model, images, augment, views, generator) for images in sets.values()]
+            frame["view_spread"] = _rounded(torch.cat(spreads))
+        frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+def view_spread(
+    model: nn.Module,
+    images: ImageSet,
+    augment: Callable[..., tuple[Tensor, Tensor]],
+    views: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Mean of 1 - cos φ between the embeddings of different views of each image, shape ``(N,)``."""
+    sums: Tensor | float = 0.0
+    for _ in range(views // 2):
+        pairs = [augment(batch, generator=generator) for batch in images.images.split(VIEW_BATCH)]
+        for side in range(2):
+            z = embed(model, torch.cat([pair[side] for pair in pairs]))[1]
+            sums = sums + directions_and_inverse_norms(z.double())[0]
+    lengths = torch.as_tensor(sums).square().sum(dim=1)  # the views' cosines with each other, and with themselves
+    return (views**2 - lengths) / (views * (views - 1))
 
 
 def _cross_fitted(h: Tensor, labels: Tensor, folds: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -129,13 +172,12 @@ def _frame(
     h: Tensor,
     z: Tensor,
     nearest: NeighbourScores,
-    logits: Tensor,
-    distances: Tensor,
+    fitted: tuple[Tensor, Tensor] | None,
 ) -> pd.DataFrame:
     import pandas as pd
 
     labels = torch.cat([images.labels for images in sets.values()])
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "split": np.repeat(list(sets), [len(images) for images in sets.values()]),
             "index": torch.cat([images.indices for images in sets.values()]).numpy().astype(np.int32),
@@ -145,11 +187,16 @@ def _frame(
             "knn_correct": (nearest.predicted.cpu() == labels).numpy(),
             "knn_margin": _rounded(nearest.margin),
             "kth_distance": _rounded(nearest.kth_distance),
-            "probe_correct": (logits.argmax(1) == labels).numpy(),
-            "probe_max_softmax": _rounded(logits.softmax(1).amax(1)),
-            "probe_energy": _rounded(logits.logsumexp(1)),
-            "mahalanobis": _rounded(distances),
         }
+    )
+    if fitted is None:
+        return frame
+    logits, distances = fitted
+    return frame.assign(
+        probe_correct=(logits.argmax(1) == labels).numpy(),
+        probe_max_softmax=_rounded(logits.softmax(1).amax(1)),
+        probe_energy=_rounded(logits.logsumexp(1)),
+        mahalanobis=_rounded(distances),
     )
 
 

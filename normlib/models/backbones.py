@@ -99,9 +99,10 @@ def resnet10_cifar(width: int = 64, *, seed: int = 0) -> nn.Module:
     check_count("width", width)
     stages = [(width, width), (width, 2 * width), (2 * width, 4 * width), (4 * width, 8 * width)]
     with seeded(seed):
-        layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False))
-        nn.init.kaiming_normal_(layers["conv1"].weight, mode="fan_out", nonlinearity="relu")
-        layers |= {"bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True)}
+        stem = nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+        layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=stem, bn1=nn.BatchNorm2d(width))
+        layers["relu"] = nn.ReLU(inplace=True)
         layers |= {f"layer{i}": _residual_block(*channels) for i, channels in enumerate(stages, start=1)}
         return nn.Sequential(layers | {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()})
 

@@ -18,10 +18,18 @@ from normlib._utils.arguments import check_choice, check_count, check_flags, che
 from normlib.tracking.hooks import LayerHook, check_hookable, find_layers
 from normlib.tracking.row_labels import check_labels, labels_of_rows
 from normlib.tracking.statistics import Rows, SeriesStatistics
+from normlib.tracking.weights import STATISTICS, WeightPaths
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+WEIGHT_LABELS = {
+    "weight_norm": "norm of the weights ‖W‖",
+    "weight_turned": "angle that the weights have turned (radians)",
+    "weight_radial": "squared length of all steps, radial part",
+    "weight_tangential": "squared length of all steps, tangential part",
+}
 
 
 class NormTracker:
@@ -65,6 +73,10 @@ class NormTracker:
         every: Only steps 0, every, 2 every, ... are measured; the others cost nothing.
         per_class: Also statistics per class; ``step`` then needs labels.
         gradients: Also statistics of ‖∂ℒ/∂z‖, with the prefix ``grad_``.
+        weights: Also the norm of every weight matrix and kernel of the model, ``weight_norm``, and its path over all
+            steps before: ``weight_turned``, the sum of the angles in radians, and ``weight_radial`` and
+            ``weight_tangential``, the sums of the squared parts of the steps along the matrix and across it. Their
+            ``layer`` is the name of the parameter. This keeps a copy of the weights, and looks at every step.
         num_classes: Number of classes C. None: as many as labels on the CPU show; labels on a GPU need it.
         quantiles: Levels in [0, 1]; the statistics are named ``q05``, ``q25``, ...
         batch_first: False if outputs with three dimensions are ``(T, N, D)``.
@@ -99,6 +111,7 @@ class NormTracker:
         every: int = 1,
         per_class: bool = False,
         gradients: bool = False,
+        weights: bool = False,
         num_classes: int | None = None,
         quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
         batch_first: bool = True,
@@ -113,7 +126,13 @@ class NormTracker:
         for level in quantiles:
             check_number("quantiles", level, at_least=0, at_most=1)
         check_choice("loss_reduction", loss_reduction, ("mean", "sum"))
-        check_flags(per_class=per_class, gradients=gradients, batch_first=batch_first, check_finite=check_finite)
+        check_flags(
+            per_class=per_class,
+            gradients=gradients,
+            weights=weights,
+            batch_first=batch_first,
+            check_finite=check_finite,
+        )
         found = find_layers(model, layers)
         check_hookable(model, [module for module, _ in found.values()])
         self.layers = tuple(found)
@@ -128,6 +147,7 @@ class NormTracker:
         self.grad_scaler = grad_scaler
         series = [(layer, prefix) for layer in self.layers for prefix in ("", "grad_")[: 1 + gradients]]
         self._statistics = SeriesStatistics(series, sorted(set(map(float, quantiles))), self.num_classes or 0)
+        self._weights = WeightPaths(model) if weights else None
         self._handles: list[RemovableHandle] = []
         self._paused = False
         self._step = 0
@@ -246,12 +266,15 @@ class NormTracker:
         """
         if not self._handles:
             raise RuntimeError("step: the tracker is not attached; use `with tracker:` or tracker.attach()")
-        if self._step % self.every == 0:
+        measured = self._step % self.every == 0
+        if measured:
             try:
                 self._statistics.add(self._rows(labels))
             finally:
                 for hook in self._hooks:
                     hook.start()
+        if self._weights is not None:
+            self._weights.step(self._step, measured=measured)
         self._step += 1
         self._record()
 
@@ -263,9 +286,9 @@ class NormTracker:
 
         Returns:
             ``pandas.DataFrame`` with columns ``step`` (int), ``layer`` (str), ``class`` (int; −1 is all samples),
-            ``statistic`` (``count``, ``mean``, ``std``, ``min``, ``max``, quantiles, and the same with ``grad_``) and
-            ``value`` (float64); sorted by step and layer. ``std`` is the population's (``ddof=0``), quantiles
-            interpolate linearly. Classes that a step did not show have no row.
+            ``statistic`` (``count``, ``mean``, ``std``, ``min``, ``max``, quantiles, the same with ``grad_``, and those
+            of weights) and ``value`` (float64); sorted by step and layer. ``std`` is the population's (``ddof=0``),
+            quantiles interpolate linearly. Classes that a step did not show have no row.
 
         Raises:
             ValueError: Labels on a GPU were out of range (the first step is named).
@@ -273,7 +296,13 @@ class NormTracker:
         >>> NormTracker(nn.Linear(3, 2)).to_frame().columns.tolist()
         ['step', 'layer', 'class', 'statistic', 'value']
         """
-        return self._statistics.to_frame(drop_invalid=drop_invalid)
+        frame = self._statistics.to_frame(drop_invalid=drop_invalid)
+        if self._weights is None:
+            return frame
+        import pandas as pd
+
+        both = pd.concat([frame, self._weights.to_frame()], ignore_index=True)
+        return both.sort_values("step", kind="stable", ignore_index=True)
 
     def plot(
         self,
@@ -310,7 +339,9 @@ class NormTracker:
 
         frame = self.to_frame()
         frame = frame[(frame["class"] >= 0) if per_class else (frame["class"] == -1)]
-        wanted = list(self.layers) if layers is None else names_of("layers", layers)
+        of_weights = self._weights is not None and statistic in STATISTICS
+        known = self._weights.names if self._weights is not None and of_weights else self.layers
+        wanted = list(known) if layers is None else names_of("layers", layers)
         chosen = frame[frame["layer"].isin(wanted) & (frame["statistic"] == statistic)]
         if chosen.empty or not set(wanted) <= set(chosen["layer"]):
             raise ValueError(
@@ -324,11 +355,14 @@ class NormTracker:
             name = layer or "model"
             (drawn,) = ax.plot(line["step"], line["value"], label=f"{name}, class {label}" if per_class else name)
             around = frame[(frame["layer"] == layer) & frame["statistic"].str.match(rf"{prefix}q\d")]
-            if not per_class and not around.empty:
+            if not per_class and not of_weights and not around.empty:
                 band = around.groupby("step")["value"].agg(["min", "max"])
                 ax.fill_between(band.index, band["min"], band["max"], color=drawn.get_color(), alpha=0.2, linewidth=0)
         ax.set_xlabel("optimiser step")
-        ax.set_ylabel(f"{statistic} of " + ("gradient norm ‖∂ℒ/∂z‖" if prefix else "embedding norm ‖z‖"))
+        if of_weights:
+            ax.set_ylabel(WEIGHT_LABELS[statistic])
+        else:
+            ax.set_ylabel(f"{statistic} of " + ("gradient norm ‖∂ℒ/∂z‖" if prefix else "embedding norm ‖z‖"))
         ax.legend()
         return ax
 
@@ -363,17 +397,18 @@ class NormTracker:
         >>> NormTracker(nn.Linear(3, 2)).state_dict()["step"]
         0
         """
-        return {"step": self._step, **self._statistics.state_dict()}
+        of_weights = {} if self._weights is None else self._weights.state_dict()
+        return {"step": self._step, **self._statistics.state_dict(), **of_weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from ``state_dict()``; what was measured here before is replaced.
 
         Args:
-            state: From a tracker of the same layers, quantiles and ``gradients``; on any device.
+            state: From a tracker of the same layers, quantiles, ``gradients`` and ``weights``; on any device.
 
         Raises:
             TypeError: ``state`` is no mapping.
-            ValueError: Entries are missing, or layers, quantiles or ``gradients`` differ.
+            ValueError: Entries are missing, or layers, quantiles, ``gradients`` or ``weights`` differ.
 
         >>> tracker = NormTracker(nn.Linear(3, 2))
         >>> tracker.load_state_dict({**tracker.state_dict(), "step": 7})
@@ -386,11 +421,15 @@ class NormTracker:
             raise ValueError(
                 f"state lacks {missing}, got keys {list(state)}; give what NormTracker.state_dict() returned"
             )
+        if self._weights is not None:
+            self._weights.load_state_dict(state)
         self._statistics.load_state_dict(state)
         self._step = state["step"]
         self._start_step()
 
     def _start_step(self) -> None:
+        if self._weights is not None:
+            self._weights.start()
         for hook in self._hooks:
             hook.start()
         self._record()

@@ -254,4 +254,4 @@ def _shapes(state: dict[str, Tensor]) -> dict[str, str]:
 
 
 def _watched(tracker: dict[str, Any]) -> dict[str, list]:
-    return {name: tracker[name] for name in ("series", "quantiles") if name in tracker}
+    return {name: tracker[name] for name in ("series", "quantiles", "weights") if name in tracker}

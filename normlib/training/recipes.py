@@ -33,6 +33,7 @@ class Network:
         augmentation: Called as ``augmentation(size=32)``, returns what draws the two views of a batch.
         layers: Names of the layers in the whole model that a tracker watches, those of a plain projector included; the
             last puts out the embedding.
+        any_size: Whether it takes images of other sizes too, as one that averages over positions does.
     """
 
     build: Callable[..., nn.Module]
@@ -40,17 +41,23 @@ class Network:
     image_shape: tuple[int, int, int]
     augmentation: Callable[..., augment.TwoViews]
     layers: tuple[str, ...]
+    any_size: bool = False
 
 
 _STAGES = tuple(f"backbone.layer{i}" for i in range(1, 5))
 _HEAD = ("backbone", "projector.0", "projector.2")
+
+
+def _residual(build: Callable[..., nn.Module], features: int) -> Network:
+    """A residual network for photographs of 32×32 pixels."""
+    return Network(build, features, (3, 32, 32), augment.TwoViews.natural, _STAGES + _HEAD, any_size=True)
+
+
 NETWORKS = {
-    "resnet18": Network(models.resnet18_cifar, 512, (3, 32, 32), augment.TwoViews.natural, _STAGES + _HEAD),
-    "resnet10": Network(models.resnet10_cifar, 512, (3, 32, 32), augment.TwoViews.natural, _STAGES + _HEAD),
-    "resnet10_half": Network(
-        partial(models.resnet10_cifar, 32), 256, (3, 32, 32), augment.TwoViews.natural, _STAGES + _HEAD
-    ),
-    "narrow_resnet": Network(models.narrow_resnet, 128, (3, 32, 32), augment.TwoViews.natural, _STAGES + _HEAD),
+    "resnet18": _residual(models.resnet18_cifar, 512),
+    "resnet10": _residual(models.resnet10_cifar, 512),
+    "resnet10_half": _residual(partial(models.resnet10_cifar, 32), 256),
+    "narrow_resnet": _residual(models.narrow_resnet, 128),
     "digits": Network(
         lambda seed: models.digits_encoder(64, 128, seed=seed),
         128,
@@ -135,6 +142,12 @@ class Recipe:
             raise ValueError(f"projector must be two widths in 1..{WIDEST}, such as (128, 64), got {widths!r}")
         if self.view_size is not None:
             check_count("view_size", self.view_size)
+            network = NETWORKS[self.network]
+            if not network.any_size and self.view_size != network.image_shape[1]:
+                raise ValueError(
+                    f"view_size = {self.view_size} does not fit network = {self.network!r}, which takes only "
+                    f"{network.image_shape[1]} pixels; leave it None"
+                )
         check_number("cut", self.cut, above=0)
         check_number("grad_scale_power", self.grad_scale_power, at_least=0)
         check_number("tail_ratio", self.tail_ratio, at_least=1)

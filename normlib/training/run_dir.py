@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from normlib._utils.arguments import check_count, check_number, check_type, path
 from normlib._utils.files import UNREADABLE, read_json, replace_file
 from normlib.data import ImageSet
 from normlib.tracking import NormTracker
+from normlib.training import weight_files
 from normlib.training.checkpoints import Checkpoints, differences
 from normlib.training.config import TrainConfig
 from normlib.training.launch import is_first, processes
@@ -57,6 +59,8 @@ def train(
     images: ImageSet | None = None,
     track_every: int = 10,
     knn: bool = True,
+    track_weights: bool = False,
+    keep_weights: Collection[int] = (),
     checkpoint_minutes: float = 2.0,
     accelerator: str = "auto",
     tensorboard: bool = False,
@@ -64,9 +68,10 @@ def train(
 ) -> TrainedRun:
     """Train a recipe in a run directory; called again, it goes on where it was stopped.
 
-    The directory holds ``recipe.json``, ``checkpoints/`` and, in the end, ``steps.parquet``, ``epochs.parquet`` and
-    ``norms.parquet``. Before training and after 1, 2, 4, 8, … and the last epoch the test images are labelled by their
-    nearest training images (``knn`` in ``epochs``, beside the ``pairs_per_second`` of each epoch).
+    The directory holds ``recipe.json``, ``checkpoints/`` and, in the end, ``steps.parquet``, ``epochs.parquet``,
+    ``sessions.parquet`` and ``norms.parquet``. Before training and after 1, 2, 4, 8, … and the last epoch the test
+    images are labelled by their nearest training images (``knn`` in ``epochs``, beside the ``pairs_per_second`` of
+    each epoch).
 
     Args:
         recipe: What to train.
@@ -74,6 +79,8 @@ def train(
         images: Training images, where they were loaded already; else those of the recipe.
         track_every: Steps from one measurement of the norms to the next.
         knn: Whether to label the test images; where epochs are short this takes longer than they do.
+        track_weights: Also follow the norms and angles of all weight matrices, as the ``weights`` of a ``NormTracker``.
+        keep_weights: Epochs after which the weights are kept for ``weight_files.load``; 0 is before training.
         checkpoint_minutes, accelerator: As in :func:`normlib.training.fit`.
         tensorboard: Also write event files for TensorBoard into the directory.
         progress: Show a progress bar.
@@ -91,7 +98,7 @@ def train(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     trained = train(short, folder, accelerator="cpu", progress=False)
     ...     sorted(path.name for path in Path(folder).iterdir())
-    ['checkpoints', 'epochs.parquet', 'norms.parquet', 'recipe.json', 'steps.parquet']
+    ['checkpoints', 'epochs.parquet', 'norms.parquet', 'recipe.json', 'sessions.parquet', 'steps.parquet']
     >>> trained.history.epochs["epoch"].tolist()
     [0, 1]
     """
@@ -106,7 +113,7 @@ def train(
     test = recipe.test_images()
     _check_shape(recipe, images)
     model = recipe.build_model()
-    tracker = NormTracker(model, recipe.tracked_layers(), every=track_every)
+    tracker = NormTracker(model, recipe.tracked_layers(), every=track_every, weights=track_weights)
 
     clock = _Stopwatch(len(images) // recipe.train.batch_size * recipe.train.batch_size)
 
@@ -117,6 +124,8 @@ def train(
             lock.acquire()
             _check_folder(folder, recipe)  # another process may have made it since
             _write_recipe(folder, recipe)
+        if epoch in keep_weights:
+            weight_files.save(model, weights_file(folder, epoch))
         if knn and (epoch & (epoch - 1) == 0 or epoch == recipe.train.epochs):  # 0 and powers of two
             metrics["knn"] = _knn_accuracy(model, images, test)
         clock.start()
@@ -132,7 +141,8 @@ def train(
             )  # fmt: skip
         trained = TrainedRun(model.eval(), history, tracker.to_frame())
         if is_first():
-            for name, table in {"steps": history.steps, "epochs": history.epochs, "norms": trained.norms}.items():
+            tables = {"steps": history.steps, "epochs": history.epochs, "sessions": history.sessions}
+            for name, table in (tables | {"norms": trained.norms}).items():
                 replace_file(folder / f"{name}.parquet", partial(table.to_parquet, index=False, compression="zstd"))
     return trained
 
@@ -197,6 +207,15 @@ def load(folder: str | Path) -> tuple[Recipe, nn.Module]:
     except UNREADABLE as error:
         raise ValueError(f"the checkpoint in {folder} is of another model: {error}") from error
     return recipe, model.eval()
+
+
+def weights_file(folder: str | Path, epoch: int) -> Path:
+    """Where a run directory keeps the weights after an epoch.
+
+    >>> weights_file("runs/mine", 16).name
+    'epoch-0016.safetensors'
+    """
+    return path_of("folder", folder) / "weights" / f"epoch-{epoch:04d}.safetensors"
 
 
 class _Lock:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from normlib._utils import rng
+from normlib._utils import devices, rng
 from normlib.training.batches import Batches
 from normlib.training.checkpoint_schedule import CheckpointSchedule
 from normlib.training.learning_rate import learning_rate
@@ -38,10 +38,13 @@ class History:
         steps: One row per step: ``step`` (from 0, as a tracker counts), ``epoch`` (from 1), ``lr``, ``loss``, and
             ``norm``, the mean ‖z‖ of the batch (of predictions, where a method has a predictor).
         epochs: What ``on_epoch`` returned, with the column ``epoch``; without rows if it returned nothing.
+        sessions: One row for each time that the run was begun or taken up: the first ``step``, ``device``,
+            ``precision``, ``threads``, version of ``torch``, and the ``seconds`` that it trained for.
     """
 
     steps: pd.DataFrame
     epochs: pd.DataFrame
+    sessions: pd.DataFrame
 
 
 class DivergenceError(FloatingPointError):
@@ -92,6 +95,8 @@ class Trainer:
         self._read = torch.empty(0, 2, dtype=torch.float64)  # loss and norm of each step
         self._unread: list[Tensor] = []  # the same, still on the device
         self._metrics: list[dict[str, float]] = []
+        self._started = time.perf_counter()
+        self._sessions = [self._session()]
 
     @property
     def step(self) -> int:
@@ -127,7 +132,8 @@ class Trainer:
         loss, norm = self._read.T.tolist()
         epoch = [step // self._per_epoch + 1 for step in steps]
         columns = {"step": steps, "epoch": epoch, "lr": map(self._lr, steps), "loss": loss, "norm": norm}
-        return History(pd.DataFrame({name: list(column) for name, column in columns.items()}), self._metric_table())
+        table = pd.DataFrame({name: list(column) for name, column in columns.items()})
+        return History(table, self._metric_table(), pd.DataFrame(self._timed_sessions()))
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only, so that reading a checkpoint runs no code."""
@@ -146,6 +152,7 @@ class Trainer:
             "processes": of_all_processes(self._fabric, mine),
             "read": self._read,
             "metrics": self._metrics,
+            "sessions": self._timed_sessions(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -162,6 +169,7 @@ class Trainer:
         rng.restore(mine["rng"], self._fabric.device)
         self._read = state["read"].reshape(-1, 2)
         self._metrics = [dict(row) for row in state["metrics"]]
+        self._sessions = [*map(dict, state["sessions"]), self._session()]
 
     def _lr(self, step: int) -> float:
         warmup = self._config.warmup_epochs * self._per_epoch
@@ -207,6 +215,19 @@ class Trainer:
         import pandas as pd
 
         return pd.DataFrame(self._metrics, columns=None if self._metrics else ["epoch"])
+
+    def _session(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "device": devices.name_of(self._fabric.device),
+            "precision": self._fabric.strategy.precision.precision,
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+        }
+
+    def _timed_sessions(self) -> list[dict[str, Any]]:
+        *earlier, now = self._sessions
+        return [*earlier, now | {"seconds": round(time.perf_counter() - self._started, 1)}]
 
     def _words(self, clock: _Clock) -> str:
         loss, norm = (self._unread[-1] if self._unread else self._read[-1]).tolist()
