@@ -5,7 +5,7 @@ whole batch of it into views on the device. ``indices`` keep their meaning throu
 original (human labels, say) can be joined on them.
 """
 
-from normlib.data.datasets import cifar10, cifar10_jpeg, cifar10h, cifar10n, digits, image_folder, load
+from normlib.data.datasets import cifar10, cifar10_jpeg, cifar10h, cifar10n, cifar100, digits, image_folder, load
 from normlib.data.human_votes import HumanVotes
 from normlib.data.image_set import ImageSet
 from normlib.data.variants import corrupt, hold_out, long_tailed
@@ -17,6 +17,7 @@ __all__ = [
     "cifar10_jpeg",
     "cifar10h",
     "cifar10n",
+    "cifar100",
     "corrupt",
     "digits",
     "hold_out",

@@ -1,4 +1,4 @@
-"""The data sets by name: digits, CIFAR-10 in two forms, its human labels, and folders of images."""
+"""The data sets by name: digits, CIFAR-10 in two forms, its human labels, CIFAR-100, and folders of images."""
 
 import os
 from collections.abc import Callable
@@ -107,6 +107,59 @@ def cifar10(
         torch.arange(len(labels)),
         cifar10_files.CLASSES,
         f"cifar10-{split}",
+    )
+
+
+def cifar100(
+    split: Literal["train", "test"] = "train", *, root: str | os.PathLike | None = None, download: bool = False
+) -> ImageSet:
+    """CIFAR-100: 50,000 training and 10,000 test photographs of 32x32 pixels, none of CIFAR-10's classes.
+
+    The images come in an order of our own, sorted by their bytes, in which every copy can be put: copies differ in
+    theirs, and scores of single images can be compared only in a common one. Every call verifies all records.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        root: Folder that holds, or will hold, ``cifar-100-binary``, the original's binary version, its records in any
+            order; by default as in :func:`cifar10`.
+        download: Fetch what is missing or damaged first (169 MB, once).
+
+    Returns:
+        Images ``(N, 3, 32, 32)``, labelled with the 100 fine classes. ``indices`` are ``0 .. N - 1``, the places in the
+        sorted order.
+
+    Raises:
+        ValueError: Unknown ``split``, or a damaged file.
+        FileNotFoundError: The set is not there; names the command that fetches it.
+        ConnectionError: No mirror delivered; names each with its reason.
+
+    Source: A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009.
+
+    >>> cifar100("test", root="not-there")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: CIFAR-100 is not in ... This fetches it: python -c "from normlib import data; ...
+    """
+    from normlib.data import cifar100_files
+
+    check_choice("split", split, cifar100_files.SORTED)
+    folder = _data_folder(root)
+    if download and not cifar100_files.is_complete(folder):
+        cifar100_files.fetch(folder)
+    command = _fetch_command("cifar100", root)
+    try:
+        images, labels = cifar100_files.read_split(folder, split)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"CIFAR-100 is not in {folder / cifar100_files.FOLDER}. This fetches it: {command}"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{error}. This fetches it again: {command}") from None
+    return ImageSet(
+        torch.from_numpy(images),
+        torch.from_numpy(labels),
+        torch.arange(len(labels)),
+        cifar100_files.CLASSES,
+        f"cifar100-{split}",
     )
 
 
@@ -219,8 +272,8 @@ def load(name: str, split: str = "train") -> ImageSet:
     """A data set by its name, as experiments name it.
 
     Args:
-        name: ``"digits"``, ``"cifar10"`` (downloaded if it is not there), or ``"cifar10-jpeg"``.
-        split: ``"train"`` or ``"test"``, as in :func:`digits`, :func:`cifar10` and :func:`cifar10_jpeg`.
+        name: ``"digits"``, ``"cifar10"`` or ``"cifar100"`` (downloaded if they are not there), or ``"cifar10-jpeg"``.
+        split: ``"train"`` or ``"test"``, as in the function of that name.
 
     Returns:
         What the function of that name returns.
@@ -234,6 +287,7 @@ def load(name: str, split: str = "train") -> ImageSet:
     loaders: dict[str, Callable[..., ImageSet]] = {
         "digits": digits,
         "cifar10": partial(cifar10, download=True),
+        "cifar100": partial(cifar100, download=True),
         "cifar10-jpeg": cifar10_jpeg,
     }
     check_choice("name", name, loaders)

@@ -242,7 +242,7 @@ def test_wrong_settings_are_refused(change, words):
         ({"largest": "many"}, "largest must be an integer ≥ 1, got 'many'"),
         ({"largest": 20, "tail_ratio": 50}, "at least 1 is needed"),
         ({"largest": 20, "tail_order": (0, 11)}, r"order must be an integer ≥ 0 and ≤ 9, got 11"),
-        ({"data": "mnist"}, "name must be one of 'digits', 'cifar10', 'cifar10-jpeg', got 'mnist'"),
+        ({"data": "mnist"}, "name must be one of 'digits', 'cifar10', 'cifar100', 'cifar10-jpeg', got 'mnist'"),
     ],
 )
 def test_what_only_the_data_can_tell_is_refused_with_them(change, words):

@@ -345,7 +345,7 @@ def test_tensorboard_that_is_not_installed_is_refused(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"data": "mnist"}, "name must be one of 'digits', 'cifar10', 'cifar10-jpeg', got 'mnist'"),
+        ({"data": "mnist"}, "name must be one of 'digits', 'cifar10', 'cifar100', 'cifar10-jpeg', got 'mnist'"),
         ({"batch_size": 5000}, "images holds 1347 images, fewer than batch_size = 5000"),
         ({"held_out": (10,)}, r"classes must be an integer ≥ 0 and ≤ 9, got 10"),
         ({"largest": 10_000}, "ask for 10000 images of class 0"),
