@@ -43,10 +43,10 @@ def _command() -> Command:
         _record,
         "run experiments, one after the other, and write them to results/",
         """examples:
-  normcourse record cifar10-rates cifar10-interventions
-  normcourse record cifar10-rates cifar10-long --minutes 8 --out gpu   (as many jobs as fit; again for the next ones)
-  normcourse record cifar10-interventions-cpu --shard 1/2              (and --shard 2/2 in another terminal)
-  normcourse record cifar10-interventions --smoke                      (tiny, in a minute, keeps nothing)
+  normcourse record cifar10-simclr-gpu cifar10-held-out-gpu
+  normcourse record cifar10-simclr-gpu --minutes 8 --out gpu   (as many jobs as fit; again for the next ones)
+  normcourse record cifar10-simclr --shard 1/2                 (and --shard 2/2 in another terminal)
+  normcourse record cifar10-simclr --smoke                     (tiny, in a minute, keeps nothing)
 Each job is kept the moment it is finished; the same command goes on from there.""",
     )
     record.add_argument("names", nargs="*", metavar="NAME", help="experiments; without one, all are listed")

@@ -6,6 +6,7 @@ Statements and links come from book/claims.yml, verdicts and numbers are compute
 import hashlib
 import html
 import json
+import math
 from pathlib import Path
 
 from chapter_numbers import chapter_name, number_in
@@ -55,6 +56,10 @@ class ClaimsLedger(SphinxDirective):
             box += nodes.paragraph("", claim.note)
         if verdict.effects:
             box += numbers(verdict.effects)
+        for effects, words in ((verdict.controls, "Positive control"), (verdict.accuracies, "The networks")):
+            if effects:
+                box += nodes.paragraph("", f"{words}:")
+                box += numbers(effects)
         box += self.origin(claim)
         return box
 
@@ -100,12 +105,27 @@ def numbers(effects: tuple[claims.Effect, ...]) -> nodes.bullet_list:
     items = nodes.bullet_list()
     for effect in effects:
         seeds = f", {effect.repetitions} seeds" if effect.repetitions > 1 else ""
-        text = f"{effect.part.says}: {effect.as_words()}{seeds}; expected {expected(effect.part.expect)} ".replace(
+        wanted = f"; expected {expected(effect.part.expect)}" if asks(effect) else ""
+        text = f"{effect.part.says}: {effect.as_words()}{seeds}{wanted}{settling(effect)} ".replace(
             " · ", "\u00a0·\u00a0"
         )
         figure = nodes.raw("", picture(effect), format="html")
         items += nodes.list_item("", nodes.paragraph("", "", nodes.Text(text), figure))
     return items
+
+
+def asks(effect: claims.Effect) -> bool:
+    """Whether something is expected of a number, which otherwise only describes."""
+    return any(math.isfinite(value) for value in effect.part.expect.values())
+
+
+def settling(effect: claims.Effect) -> str:
+    """Of a number that is inconclusive: how wide its interval is, and how many repetitions would settle it."""
+    scale, half = effect.part.found_on(), effect.half_width
+    if effect.outcome != "inconclusive" or scale is None or not math.isfinite(half):
+        return ""
+    needed = math.ceil(effect.repetitions * (half / scale.delta) ** 2)
+    return f"; half-width {written(half)}, and some {needed} seeds would make it δ = {written(scale.delta)}"
 
 
 def expected(expect: dict[str, float]) -> str:
@@ -118,6 +138,8 @@ def expected(expect: dict[str, float]) -> str:
 def picture(effect: claims.Effect) -> str:
     """An interval beside what was expected (the shaded range), as inline SVG; empty where there is no interval."""
     if not effect.low < effect.high < float("inf"):
+        return ""
+    if not asks(effect):
         return ""
     expect = effect.part.expect
     near, within = expect.get("near"), expect.get("within", 0)

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from normcourse.claims import evidence
-from normcourse.claims.evidence import Effect, Part, RecordedTables
+from normcourse.claims.evidence import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    MISSING,
+    NO_EFFECT,
+    REPRODUCED,
+    Effect,
+    Part,
+    RecordedTables,
+)
 from normcourse.paths import BOOK, RESULTS
 from normlib._utils.arguments import check_type, listed, path_of
 from normlib._utils.files import UNREADABLE, read_json, replace_file
@@ -20,7 +29,8 @@ LEDGER = BOOK / "claims.yml"
 STATED = BOOK / "verdicts.json"
 
 SOURCES = ("paper", "predecessor", "course")  # who makes a claim
-REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TRIED = VERDICTS = ("reproduced", "partly", "not reproduced", "not tried here")
+PARTLY, NOT_TRIED = "partly", "not tried"
+VERDICTS = (REPRODUCED, PARTLY, CONTRADICTED, NO_EFFECT, INCONCLUSIVE, NOT_TRIED)
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,10 @@ class Claim:
             empty if none does.
         cell: Id of the cell that shows it; empty for the whole chapter.
         parts: What would have to hold, each about a recorded number. Empty for a claim that was not tried.
+        control: Positive controls, on the same images: scores that are known to work. Where one of them does not, in
+            these networks, the claim cannot be tested, and is inconclusive.
+        accuracy: The accuracy of the networks behind the claim, a number that only describes.
+        holm: Whether the parts are comparisons that are looked at together, with intervals as Holm's procedure asks.
         needs: What it would take to try it, or to try it fully.
         note: What a reader should know about the verdict.
     """
@@ -48,13 +62,16 @@ class Claim:
     chapter: str = ""
     cell: str = ""
     parts: tuple[Part, ...] = ()
+    control: tuple[Part, ...] = ()
+    accuracy: tuple[Part, ...] = ()
+    holm: bool = False
     needs: str = ""
     note: str = ""
 
     @property
     def records(self) -> tuple[str, ...]:
         """Names of the recorded experiments that it rests on."""
-        return tuple(dict.fromkeys(part.record for part in self.parts))
+        return tuple(dict.fromkeys(part.record for part in (*self.parts, *self.control, *self.accuracy)))
 
 
 @dataclass(frozen=True)
@@ -64,22 +81,33 @@ class Verdict:
     Args:
         claim: The claim.
         effects: One for each of its parts.
+        controls: One for each of its positive controls.
+        accuracies: One for each of its accuracies.
     """
 
     claim: Claim
     effects: tuple[Effect, ...] = field(default=())
+    controls: tuple[Effect, ...] = field(default=())
+    accuracies: tuple[Effect, ...] = field(default=())
 
     @property
     def word(self) -> str:
-        """``"reproduced"`` if every part holds, ``"partly"`` if some do, ``"not reproduced"`` if none does.
+        """The first that applies.
 
-        It is ``"not tried here"`` if there is no recorded number for any part.
+        ``"not tried"`` if there is no recorded number for any part; ``"inconclusive"`` if a positive control does not
+        pass; ``"reproduced"`` if every part is, ``"partly"`` if some are; ``"contradicted"`` if a part is; ``"no
+        effect"`` if there is none in any part; else ``"inconclusive"``.
         """
         outcomes = [effect.outcome for effect in self.effects]
-        if all(outcome == evidence.MISSING for outcome in outcomes):
+        if all(outcome == MISSING for outcome in outcomes):
             return NOT_TRIED
-        held = outcomes.count(evidence.HOLDS)
-        return REPRODUCED if held == len(outcomes) else PARTLY if held else NOT_REPRODUCED
+        if any(control.outcome != REPRODUCED for control in self.controls):
+            return INCONCLUSIVE
+        if REPRODUCED in outcomes:
+            return REPRODUCED if set(outcomes) == {REPRODUCED} else PARTLY
+        if CONTRADICTED in outcomes:
+            return CONTRADICTED
+        return NO_EFFECT if set(outcomes) == {NO_EFFECT} else INCONCLUSIVE
 
 
 def ledger(path: Path = LEDGER) -> tuple[Claim, ...]:
@@ -142,7 +170,11 @@ def _tables(results: Path) -> RecordedTables:
 
 def _judge(claim: Claim, tables: RecordedTables) -> Verdict:
     with _named(claim):
-        return Verdict(claim, tuple(evidence.measure(part, tables) for part in claim.parts))
+        measured = [[evidence.measure(part, tables) for part in parts] for parts in (claim.control, claim.accuracy)]
+        effects = [evidence.measure(part, tables) for part in claim.parts]
+        if claim.holm:
+            effects = evidence.measure_family(claim.parts, tables)
+        return Verdict(claim, tuple(effects), *map(tuple, measured))
 
 
 @contextmanager
@@ -265,24 +297,34 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
         TypeError: ``verdict`` is none.
     """
     check_type(Verdict, verdict=verdict)
-    claim = {name: value for name, value in vars(verdict.claim).items() if name != "parts"}
-    effects = [
-        {
-            "says": effect.part.says,
-            "record": effect.part.record,
-            **{name: value if math.isfinite(value) else None for name, value in effect.numbers().items()},
-            "repetitions": effect.repetitions,
-            "expect": effect.part.expect,
-            "outcome": effect.outcome,
-        }
-        for effect in verdict.effects
-    ]
-    return claim | {"verdict": verdict.word, "effects": effects}
+    claim = {name: value for name, value in vars(verdict.claim).items() if name not in _MEASURED}
+    numbers = {name: [_effect_as_json(one) for one in effects] for name, effects in _measured(verdict).items()}
+    return claim | {"verdict": verdict.word} | numbers
+
+
+def _effect_as_json(effect: Effect) -> dict[str, Any]:
+    return {
+        "says": effect.part.says,
+        "record": effect.part.record,
+        **{name: value if math.isfinite(value) else None for name, value in effect.numbers().items()},
+        "repetitions": effect.repetitions,
+        "expect": {name: value for name, value in effect.part.expect.items() if math.isfinite(value)},
+        "outcome": effect.outcome,
+    }
+
+
+_MEASURED = ("parts", "control", "accuracy")
+
+
+def _measured(verdict: Verdict) -> dict[str, tuple[Effect, ...]]:
+    named = {"effects": verdict.effects, "controls": verdict.controls, "accuracies": verdict.accuracies}
+    return {name: effects for name, effects in named.items() if effects or name == "effects"}
 
 
 def as_stated(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain values: the word, and the number of each part with its interval and outcome."""
-    return {"verdict": verdict.word, "effects": [effect.as_words() for effect in verdict.effects]}
+    """A verdict as plain values: the word, and each number with its interval and outcome."""
+    numbers = {name: [effect.as_words() for effect in effects] for name, effects in _measured(verdict).items()}
+    return {"verdict": verdict.word} | numbers
 
 
 def _check_verdicts(verdicts: list[Verdict]) -> None:
@@ -300,11 +342,14 @@ def _claim(path: Path, group: str, entry: Any) -> Claim:
     if missing := sorted({"statement", "source"} - set(entry)):
         raise ValueError(f"{where} lacks {missing}")
     for name, value in entry.items():
-        if not isinstance(value, list if name == "parts" else str):
+        if not isinstance(value, list if name in _MEASURED else bool if name == "holm" else str):
             raise ValueError(f"{where}: {name} cannot be {value!r}")
     if entry["source"] not in SOURCES:
         raise ValueError(f"{where} must name a source among {', '.join(SOURCES)}, got {entry['source']!r}")
     parts = tuple(evidence.part(where, one) for one in entry.get("parts", []))
+    control = tuple(evidence.part(f"{where}, control", one) for one in entry.get("control", []))
+    accuracy = tuple(evidence.part(f"{where}, accuracy", one, expects=False) for one in entry.get("accuracy", []))
     if not parts and not entry.get("needs"):
         raise ValueError(f"{where} has neither parts nor what it needs to be tried")
-    return Claim(**(entry | {"group": group, "parts": parts}))
+    made = {"group": group, "parts": parts, "control": control, "accuracy": accuracy}
+    return Claim(**(entry | made))

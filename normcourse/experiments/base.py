@@ -17,6 +17,8 @@ Settings = dict[str, Any]  # plain values, as JSON can hold them
 # Settings that say which jobs there are. What one of their entries means for a job belongs to its configuration.
 LISTS = frozenset({"by_seed", "conditions", "depths", "failure_modes", "lrs", "methods", "seeds"})
 
+KEPT = "kept"  # in the folder of a job: files that are kept beside its tables
+
 
 class Work(NamedTuple):
     """How much an experiment trains: at which recipe's speed, in how many trainings, on how many pairs of views."""
@@ -60,7 +62,8 @@ class Experiment:
         smoke: The settings to change for a tiny run.
         jobs: Takes the settings and the store, in which a finished search can be read; returns the jobs, each by what
             tells it from the others: column name and value.
-        run: Takes the settings, a job and a folder for what is not finished; returns tables by name.
+        run: Takes the settings, a job and a folder for what is not finished; returns tables by name. Files that it
+            leaves in ``folder / KEPT`` are kept too.
         images: Takes the settings, returns the data, for their fingerprint.
         configuration: Takes the settings and a job, returns what the job depends on and ``settings`` does not say.
         work: Takes the settings, returns how much is trained; None for an experiment that trains no recipe.

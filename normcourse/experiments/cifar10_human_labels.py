@@ -119,4 +119,4 @@ def experiment(suffix: str, recipe: str) -> Experiment:
     )
 
 
-EXPERIMENTS = [experiment("", "paper"), experiment("-cpu", "cpu")]
+EXPERIMENTS = [experiment("-gpu", "paper"), experiment("-cpu", "cpu")]

@@ -69,4 +69,4 @@ def experiment(suffix: str, recipe: str, device: Settings) -> Experiment:
     )
 
 
-EXPERIMENTS = [experiment("", "paper", {"accelerator": "auto"}), experiment("-cpu", "cpu", {})]
+EXPERIMENTS = [experiment("-gpu", "paper", {"accelerator": "auto"}), experiment("-cpu", "cpu", {})]

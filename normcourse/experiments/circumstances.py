@@ -3,31 +3,78 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import time
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from normcourse import paths
 from normcourse.experiments.base import LISTS, Experiment, Settings
 from normcourse.experiments.store import Tables
+from normlib._utils import devices
+from normlib._utils.files import replace_file
 
 
 def describe(accelerator: str) -> dict[str, Any]:
     """What a number may depend on besides settings and data: code, versions, device, day."""
     import torch
 
-    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    kind = "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    cores = f", {devices.cores()} cores" if kind == "cpu" else ""
     return {
         "code": code_version(),
         "torch": version("torch"),
         "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if gpu else f"{platform.machine()} CPU, {os.cpu_count()} cores",
+        "device": devices.name_of(torch.device(kind)) + cores,
         "threads": torch.get_num_threads(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
+
+
+class Parts:
+    """The parts that a job ran in, where it was stopped and taken up again: where, with what code, for how long.
+
+    A part is noted when it begins, so that one that is killed is known too, though not for how long it ran.
+
+    Args:
+        folder: The folder of the job; the note lies beside it.
+        accelerator: What the job runs on.
+    """
+
+    def __init__(self, folder: Path, accelerator: str):
+        self._file = folder.with_name(f"{folder.name}.parts.json")
+        self._accelerator = accelerator
+        self._parts: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Parts:
+        with suppress(OSError, ValueError):
+            self._parts = json.loads(self._file.read_text(encoding="utf-8"))
+        self._start = time.perf_counter()
+        self._parts.append(describe(self._accelerator) | {"seconds": None})
+        self._write()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._parts[-1]["seconds"] = round(time.perf_counter() - self._start, 2)
+        self._write()
+
+    def describe(self) -> dict[str, Any]:
+        """For the provenance: the last part, the seconds of all, and if there were several, each of them."""
+        seconds = [part["seconds"] for part in self._parts if part["seconds"] is not None]
+        about = self._parts[-1] | {"seconds": round(sum(seconds), 2)}
+        return about | ({"parts": self._parts} if len(self._parts) > 1 else {})
+
+    def forget(self) -> None:
+        """Remove the note."""
+        self._file.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self._parts, ensure_ascii=False)
+        replace_file(self._file, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def code_version() -> str:

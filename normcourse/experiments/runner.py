@@ -20,7 +20,7 @@ from typing import Any
 
 from normcourse import paths, runtime
 from normcourse.experiments import circumstances
-from normcourse.experiments.base import Experiment, Settings
+from normcourse.experiments.base import KEPT, Experiment, Settings
 from normcourse.experiments.circumstances import as_written, is_current, median_speed
 from normcourse.experiments.deadline import Deadline
 from normcourse.experiments.registry import EXPERIMENTS
@@ -266,7 +266,8 @@ def run_job(
 ) -> None:
     """Run one job and keep it; what is not finished lies in ``runs/unfinished`` until then.
 
-    It runs in the context ``within``, which may end it early, without an error; then nothing is kept.
+    It runs in the context ``within``, which may end it early, without an error; then nothing is kept but what it needs
+    to go on, and where and for how long it ran.
     """
     configuration = experiment.configuration(settings, job)
     digest = hashlib.sha256(json.dumps([settings, configuration], default=str).encode()).hexdigest()[:8]
@@ -275,10 +276,11 @@ def run_job(
     unfinished = job_folder(paths.RUNS / "unfinished" / place / experiment.name / digest, job)
     if overwrite:
         shutil.rmtree(unfinished, ignore_errors=True)
-    about, start = circumstances.describe(settings.get("accelerator", "cpu")), time.perf_counter()
-    tables = None
-    with within():
-        tables = experiment.run(settings, job, unfinished)
+        circumstances.Parts(unfinished, "cpu").forget()
+    with circumstances.Parts(unfinished, settings.get("accelerator", "cpu")) as parts:
+        tables = None
+        with within():
+            tables = experiment.run(settings, job, unfinished)
     if tables is None:
         return
     images = experiment.images(settings)
@@ -290,12 +292,13 @@ def run_job(
         "other_training_settings": configuration,
         "data": images.name,
         "data_fingerprint": images.fingerprint(),
-        **about,
-        "seconds": round(time.perf_counter() - start, 2),  # since it was last taken up, if it was stopped in between
+        **parts.describe(),
         "pairs_per_second": median_speed(tables),
     }
-    store.write(experiment.name, tables, as_written(entry))
+    kept = unfinished / KEPT
+    store.write(experiment.name, tables, as_written(entry), sorted(kept.iterdir()) if kept.is_dir() else ())
     shutil.rmtree(unfinished, ignore_errors=True)
+    parts.forget()
 
 
 def _progress(experiment: Experiment, jobs: list[Job]) -> Iterator[Job]:

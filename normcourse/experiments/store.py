@@ -90,6 +90,18 @@ class Store:
             f"python -m normcourse record {name}"
         )
 
+    def file(self, name: str, file: str) -> Path:
+        """A file that a job of an experiment left beside its tables.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        folders = [self.folder(name), *self._single_folders(name)]
+        for folder in folders:
+            if (folder / file).is_file():
+                return folder / file
+        raise FileNotFoundError(f"no job of {name} has left a file {file} in {self.folder(name)}")
+
     def tables(self, name: str, jobs: list[Job] | None = None) -> Tables:
         """The tables of an experiment, all jobs together, with what tells the jobs apart as columns.
 
@@ -134,13 +146,14 @@ class Store:
                 frames.append(_read_table(folder / f"{table}.parquet", own).assign(**job))
         return pd.concat(frames, ignore_index=True) if frames else None
 
-    def write(self, name: str, tables: Tables, entry: dict[str, Any]) -> None:
+    def write(self, name: str, tables: Tables, entry: dict[str, Any], files: Sequence[Path] = ()) -> None:
         """Keep a finished job: beside its place first, then into it in one move.
 
         Args:
             name: The experiment.
             tables: What the job left, without the columns that tell jobs apart.
             entry: Its provenance, with the job under ``"job"``.
+            files: Files to keep beside the tables, such as weights; no two jobs' may have the same name.
         """
         folder = job_folder(self.folder(name) / JOBS, entry["job"])
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +163,8 @@ class Store:
             for table, frame in tables.items():
                 frame.to_parquet(new / f"{table}.parquet", index=False, compression="zstd")
             _write_json(new / PROVENANCE, entry)
+            for file in files:
+                shutil.copyfile(file, new / file.name)
             try:
                 if folder.exists():
                     folder.rename(old)
@@ -161,6 +176,8 @@ class Store:
 
     def gather(self, name: str, jobs: list[Job]) -> None:
         """Join the tables of finished jobs, list the jobs in one provenance, and remove the folders of single jobs.
+
+        Files that are neither tables nor provenance move to the experiment's own folder.
 
         Stopped at any moment, it leaves all jobs readable: a job's own folder counts until the provenance lists it.
 
@@ -187,6 +204,10 @@ class Store:
         for path in folder.glob("*.parquet"):
             if path.stem not in tables:
                 path.unlink()
+        for single in self._single_folders(name):
+            for path in single.iterdir():
+                if path.suffix not in (".parquet", ".json"):
+                    path.replace(folder / path.name)
         shutil.rmtree(folder / JOBS, ignore_errors=True)
 
     def _gathered(self, name: str) -> list[dict[str, Any]]:

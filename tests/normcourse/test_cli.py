@@ -22,7 +22,7 @@ def test_record_lists_experiments_and_smoke_keeps_nothing(capsys):
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == list(experiments.EXPERIMENTS)
     before = sorted(paths.RESULTS.rglob("*"))
-    assert run("record", "cifar10-rates", "--smoke") == 0
+    assert run("record", "cifar10-rates-gpu", "--smoke") == 0
     assert "epochs: " in capsys.readouterr().out
     assert sorted(paths.RESULTS.rglob("*")) == before
 
