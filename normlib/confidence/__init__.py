@@ -11,7 +11,7 @@ several runs is refused. ``per_run`` goes through them, ``mean_over_seeds`` give
 """
 
 from normlib.confidence.aggregate import mean_over_seeds, per_run
-from normlib.confidence.agreement import compare, correlation, detection
+from normlib.confidence.agreement import compare, correlation, detection, partial_correlation
 from normlib.confidence.calibration import Calibration, calibrate
 from normlib.confidence.curves import curve, trend
 from normlib.confidence.scores import SCORES, Score, oriented_scores
@@ -28,6 +28,7 @@ __all__ = [
     "detection",
     "mean_over_seeds",
     "oriented_scores",
+    "partial_correlation",
     "per_run",
     "risk_coverage",
     "risk_coverage_area",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from normlib._utils.arguments import check_choice, check_seed
-from normlib._utils.tables import check_columns, outcome_of, tell_nan
+from normlib._utils.arguments import check_choice, check_seed, names_of
+from normlib._utils.tables import check_columns, finite, outcome_of, tell_nan
 from normlib.confidence import binary_metrics, bootstrap, rank_correlation
 from normlib.confidence.scores import oriented_scores
 
@@ -24,25 +24,35 @@ COMPARED = {"auroc": binary_metrics.auroc, "aurc": binary_metrics.aurc}
 MOST_LOST = 0.1  # of the resamples, before a warning
 
 
-def detection(table: pd.DataFrame, outcome: str | ArrayLike, scores: Scores = None) -> pd.DataFrame:
+def detection(
+    table: pd.DataFrame, outcome: str | ArrayLike, scores: Scores = None, *, within: str | None = None
+) -> pd.DataFrame:
     """How well each score tells correct from wrong, or familiar from novel.
+
+    With ``within`` each class is looked at by itself, and means over the classes are taken, weighted by their sizes, as
+    in :func:`correlation`.
 
     Args:
         table: One row for each sample of one run.
         outcome: What the score is to find, true or false: a column, such as ``"knn_correct"``, or values row by row,
             such as ``table["split"] == "test"``. True is the side that a high familiarity speaks for.
         scores: As in :func:`oriented_scores`; they are turned so that high means familiar.
+        within: Column of the classes, such as ``"label"``.
 
     Returns:
-        One row a score; columns ``score``; ``auroc``, chance 0.5; ``aupr`` of the true side, chance ``positives`` /
-        ``count``; ``fpr95``, the share of the false that pass where 95 % of the true do, chance 0.95; ``count`` and
-        ``positives``. Ties count half.
+        One row a score; columns ``score``; ``auroc``, chance 0.5, and its 95 % interval ``low``, ``high``; ``aupr`` of
+        the true side, chance ``positives`` / ``count``; ``fpr95``, the share of the false that pass where 95 % of the
+        true do, chance 0.95; ``count`` and ``positives``. Ties count half. The interval describes other samples under
+        the same network; for other networks take several seeds.
 
     Raises:
         ValueError: As :func:`oriented_scores`; ``outcome`` does not match the table or is not true or false.
 
     Warns:
-        A score is constant, or the outcome is all true or all false: its row is NaN.
+        A score is constant, or the outcome is all true or all false: its row is NaN. In one class only: the class is
+        left out. The warning names it.
+
+    Source: the interval from the standard error of DeLong et al. 1988, on the scale of log-odds.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame({"norm": [3.0, 2.0, 1.0, 0.0], "knn_correct": [True, False, True, False]})
@@ -52,18 +62,39 @@ def detection(table: pd.DataFrame, outcome: str | ArrayLike, scores: Scores = No
     import pandas as pd
 
     columns, positive = oriented_scores(table, scores), outcome_of(table, outcome, binary=True)
+    if within is not None:
+        check_columns(table, [within])
+    classes = np.zeros(len(table)) if within is None else table[within].to_numpy()
     rows = []
     for name, values in columns.items():
-        row = dict.fromkeys(("auroc", "aupr", "fpr95"), np.nan)
-        if _can_rank(f"detection by {name!r}", values.to_numpy(), positive):
-            totals = binary_metrics.rank(values.to_numpy(), positive).once()
-            row = {
-                "auroc": float(binary_metrics.auroc(*totals)),
-                "aupr": float(binary_metrics.aupr(*totals)),
-                "fpr95": float(binary_metrics.fpr_at(0.95, *totals)),
-            }
-        rows.append({"score": name, **row, "count": len(table), "positives": int(positive.sum())})
+        x, what = values.to_numpy(), f"detection by {name!r}"
+        found, entered = _detect(what, x, positive, classes, single=within is None)
+        rows.append({"score": name, **found, "count": int(entered.sum()), "positives": int(positive[entered].sum())})
     return pd.DataFrame(rows)
+
+
+def _detect(
+    what: str, x: np.ndarray, positive: np.ndarray, classes: np.ndarray, *, single: bool
+) -> tuple[dict[str, float], np.ndarray]:
+    """AUROC with its interval, AUPR and FPR, as means over the classes, and which samples entered them."""
+    entered, sizes, parts = np.zeros(len(x), dtype=bool), [], []
+    for label in np.unique(classes):
+        rows = classes == label
+        if _can_rank(what if single else f"{what} in class {label}", x[rows], positive[rows]):
+            totals = binary_metrics.rank(x[rows], positive[rows]).once()
+            ranked = binary_metrics.auroc_with_error(x[rows], positive[rows])
+            parts.append([*ranked, binary_metrics.aupr(*totals), binary_metrics.fpr_at(0.95, *totals)])
+            sizes.append(rows.sum())
+            entered |= rows
+    if not parts:
+        nothing = dict.fromkeys(("auroc", "low", "high", "aupr", "fpr95"), np.nan)
+        return nothing, np.ones(len(x), dtype=bool) if single else entered
+    shares = np.array(sizes) / np.sum(sizes)
+    auroc, errors, aupr, fpr = np.array(parts, dtype=float).T
+    found = binary_metrics.Auroc(float(shares @ auroc), float(np.sqrt(shares**2 @ errors**2)))
+    low, high = binary_metrics.logit_interval(found)
+    means = {"auroc": found.value, "low": low, "high": high}
+    return means | {"aupr": float(shares @ aupr), "fpr95": float(shares @ fpr)}, entered
 
 
 def correlation(
@@ -119,6 +150,71 @@ def correlation(
         low, high = rank_correlation.fisher_interval(found)
         rows.append({"score": name, "method": method, "value": found.value, "low": low, "high": high, **more})
     return pd.DataFrame(rows)
+
+
+def partial_correlation(
+    table: pd.DataFrame, outcome: str | ArrayLike, given: str | Iterable[str], scores: Scores = None
+) -> pd.DataFrame:
+    """Rank correlation of each score with an outcome that is left when other columns are accounted for.
+
+    Spearman's partial correlation: the ranks of score and outcome, each less what is linear in the ranks of the given
+    columns, are correlated. Does the norm say more than that an image is dark and flat?
+
+    Args:
+        table: One row for each sample of one run.
+        outcome: Numbers or booleans: a column, or values row by row.
+        given: Column or columns to account for.
+        scores: As in :func:`oriented_scores`.
+
+    Returns:
+        One row a score; columns ``score``, ``value``, ``low``, ``high``, ``count``. Intervals of 95 % are on Fisher's
+        scale, with the standard error of Fieller et al. 1957 less one sample for each given column; they describe
+        other samples under the same network.
+
+    Raises:
+        ValueError: As :func:`correlation`; or a column of ``given`` is missing or not finite, or none is named.
+
+    Warns:
+        As :func:`correlation`, or nothing of a score or of the outcome is left: the value is NaN.
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"norm": [1.0, 2, 3, 4, 5, 6], "light": [2.0, 1, 4, 3, 6, 5], "good": [0, 0, 1, 0, 1, 1]})
+    >>> partial_correlation(table, "good", "light", "norm")["value"].round(2).tolist()
+    [0.09]
+    """
+    import pandas as pd
+
+    columns, y = oriented_scores(table, scores), outcome_of(table, outcome)
+    names = names_of("given", given)
+    check_columns(table, names)
+    if not names:
+        raise ValueError("given must name one column or more, got none")
+    known = [rank_correlation.centred_ranks(finite(f"given: {name!r}", table[name])) for name in names]
+    basis = np.stack([*known, np.ones(len(table))], axis=1)
+    rows = []
+    for name, values in columns.items():
+        found = _correlate_beyond(f"partial correlation of {name!r}", values.to_numpy(), y, basis)
+        low, high = rank_correlation.fisher_interval(found)
+        rows.append({"score": name, "value": found.value, "low": low, "high": high, "count": len(table)})
+    return pd.DataFrame(rows)
+
+
+def _correlate_beyond(what: str, x: np.ndarray, y: np.ndarray, basis: np.ndarray) -> rank_correlation.Correlation:
+    nothing = rank_correlation.Correlation(np.nan, np.nan)
+    freedom = len(x) - basis.shape[1] - 2
+    if freedom < 1:
+        tell_nan(what, f"there are only {len(x)} samples")
+        return nothing
+    if not _can_rank(what, x, y):
+        return nothing
+    ranks = np.stack([rank_correlation.centred_ranks(values) for values in (x, y)], axis=1)
+    left = ranks - basis @ np.linalg.lstsq(basis, ranks, rcond=None)[0]
+    lengths = np.linalg.norm(left, axis=0)
+    if (lengths < 1e-9 * np.linalg.norm(ranks, axis=0)).any():
+        tell_nan(what, "the given columns leave nothing of it or of the outcome")
+        return nothing
+    value = float(left[:, 0] @ left[:, 1] / np.prod(lengths))
+    return rank_correlation.Correlation(value, (1 - value**2) * np.sqrt(1.06 / freedom))
 
 
 def compare(

@@ -59,6 +59,47 @@ def auroc_of(score: np.ndarray, positive: np.ndarray) -> float:
     return float(auroc(*rank(score, positive).once()))
 
 
+class Auroc(NamedTuple):
+    """An AUROC and its standard error."""
+
+    value: float
+    error: float
+
+
+def auroc_with_error(score: np.ndarray, positive: np.ndarray) -> Auroc:
+    """AUROC of a score that is high for positives, with the standard error of DeLong et al. 1988; NaN for one class.
+
+    >>> auroc_with_error(np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False])).value
+    0.875
+    """
+    positive = positive.astype(bool)
+    m, n = int(positive.sum()), int((~positive).sum())
+    if min(m, n) == 0:
+        return Auroc(np.nan, np.nan)
+    ranks = _mid_ranks(score)
+    # For each positive the share of the negatives below it, and for each negative that of the positives above it.
+    below = (ranks[positive] - _mid_ranks(score[positive])) / n
+    above = 1 - (ranks[~positive] - _mid_ranks(score[~positive])) / m
+    variance = sum(part.var(ddof=1) / len(part) if len(part) > 1 else np.nan for part in (below, above))
+    return Auroc(float(below.mean()), float(np.sqrt(variance)))
+
+
+def logit_interval(found: Auroc) -> tuple[float, float]:
+    """95 % interval, symmetric on the scale of log-odds, so that it stays within [0, 1]; NaN at 0 and 1."""
+    if not 0 < found.value < 1:
+        return np.nan, np.nan
+    centre = np.log(found.value / (1 - found.value))
+    half = 1.959964 * found.error / (found.value * (1 - found.value))
+    low, high = 1 / (1 + np.exp(half - centre)), 1 / (1 + np.exp(-half - centre))
+    return float(low), float(high)
+
+
+def _mid_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]
+
+
 def aupr(count: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Average precision: precision at each distinct score, weighted by the positives found there."""
     precision = np.cumsum(positive, axis=-1) / np.maximum(np.cumsum(count, axis=-1), 1)

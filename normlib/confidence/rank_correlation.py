@@ -20,7 +20,7 @@ class Correlation(NamedTuple):
 
 def spearman(x: np.ndarray, y: np.ndarray) -> Correlation:
     """Correlation of mid-ranks."""
-    f, g = _centred_ranks(x), _centred_ranks(y)
+    f, g = centred_ranks(x), centred_ranks(y)
     cross, in_x, in_y = (a * b for a, b in ((f, g), (f, f), (g, g)))
     c, v, w = cross.mean(), in_x.mean(), in_y.mean()
     # A further sample near x_i also shifts the ranks of all samples beyond it.
@@ -59,7 +59,7 @@ def _with_error(value: float, influence: np.ndarray) -> Correlation:
     return Correlation(float(value), float(np.sqrt((influence**2).sum() / (len(influence) * (len(influence) - 1)))))
 
 
-def _centred_ranks(values: np.ndarray) -> np.ndarray:
+def centred_ranks(values: np.ndarray) -> np.ndarray:
     """Mid-ranks as shares of the sample, less their mean, one half."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2  # of scipy.stats.rankdata, whose package takes a second to load

@@ -29,6 +29,7 @@ SCORES = {
     "probe_max_softmax": Score(+1, "largest softmax"),
     "probe_energy": Score(+1, "energy of the probe"),
     "mahalanobis": Score(-1, "Mahalanobis distance"),
+    "view_spread": Score(-1, "spread of views"),
 }
 """The one table of orientation: sign +1 where high means familiar, −1 where high means novel."""
 
