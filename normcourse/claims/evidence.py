@@ -300,7 +300,7 @@ def _effect(part: Part, numbers: np.ndarray, tables: RecordedTables, level: floa
         low, high = _chosen(part, part.where, tables)[list(part.interval)].iloc[0]
     scale = part.found_on()
     if scale is not None:
-        low, high = max(low, scale.low), min(high, scale.high)
+        low, high = (min(max(end, scale.low), scale.high) for end in (low, high))
     return Effect(part, estimate, float(low), float(high), len(numbers), _outcome(low, high, part.expect, scale))
 
 

@@ -43,11 +43,15 @@ def run(settings: Settings, job: Job, folder: Path) -> Tables:
         states.append(table.loc[table["split"] != "train", IN_TRAJECTORY].assign(epoch=epoch))
         if last:
             tables["samples"] = table
-            tables["other"] = score_others(settings, recipe, model)
+            if settings["other"]:
+                tables["other"] = score_others(settings, recipe, model)
             if settings["final_weights"]:
                 path = folder / KEPT / f"seed-{job['seed']}.safetensors"
                 weight_files.save(model, path, dtype=torch.bfloat16)
-    return tables | {"trajectory": _joined(states)}
+    trajectory = _joined(states)
+    accuracy = trajectory[trajectory["split"] == "test"].groupby("epoch")["knn_correct"].mean()
+    tables["epochs"] = tables["epochs"].assign(knn=tables["epochs"]["epoch"].map(accuracy))
+    return tables | {"trajectory": trajectory}
 
 
 def score(settings: Settings, recipe: Recipe, model: nn.Module, *, last: bool) -> pd.DataFrame:
@@ -100,7 +104,7 @@ def experiment(
     """One experiment of an edition; ``settings`` and ``smoke`` add to those that all have."""
     shared = {
         **edition,
-        "knn": True,
+        "knn": False,  # it is taken from the scored images
         "track_weights": True,
         "keep_weights": [*(epoch for epoch in SCORED_EPOCHS if epoch < epochs), epochs],
         "k": 200,

@@ -10,7 +10,7 @@ from normlib.data import ImageSet
 
 
 @torch.no_grad()
-def embed(model: nn.Module, images: ImageSet | Tensor, *, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+def embed(model: nn.Module, images: ImageSet | Tensor, *, batch_size: int = 256) -> tuple[Tensor, Tensor]:
     """Features and embeddings of all images, in eval mode; the model is left in the modes it was in.
 
     Args:

@@ -77,7 +77,7 @@ def precision_on(accelerator: str, precision: str) -> str:
         if has_bfloat16(kind):
             return "bf16-mixed"
         return "16-mixed" if kind == "cuda" else "32-true"
-    if kind == "cpu" and precision.startswith("bf16") and not has_bfloat16("cpu"):
+    if kind == "cpu" and str(precision).startswith("bf16") and not has_bfloat16("cpu"):
         warnings.warn(
             f"this processor imitates bfloat16, so precision={precision!r} is several times slower here than "
             "'32-true'; precision='auto' chooses what is fast",

@@ -12,12 +12,15 @@ import torch
 
 from normlib._utils.arguments import check_number
 from normlib.data import ImageSet
-from normlib.training.launch import check_accelerator
+from normlib.training.launch import check_accelerator, precision_on
 from normlib.training.loop import fit
 from normlib.training.recipes import NETWORKS, RECIPES, Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+TRAINING_IMAGES = {"digits": 1347, "cifar10": 50_000, "cifar10-jpeg": 50_000, "cifar100": 50_000}
 
 
 def pairs_per_second(recipe: Recipe, accelerator: str, seconds: float) -> float:
@@ -53,7 +56,8 @@ def recipe_speeds(accelerator: str, seconds: float, places: Mapping[str, str] | 
         places: The recipes to time, each with the accelerator that it runs on; None times all on ``accelerator``.
 
     Returns:
-        One row for each recipe, with the columns ``recipe`` and ``pairs/s``.
+        One row for each recipe: ``recipe``, the ``precision`` that it is trained in here, ``pairs/s``, and the
+        ``minutes`` that all its epochs take, evaluation left out.
 
     Raises:
         ValueError: The device is not there, or ``seconds`` is not above 0 and finite.
@@ -64,8 +68,14 @@ def recipe_speeds(accelerator: str, seconds: float, places: Mapping[str, str] | 
     check_accelerator(accelerator)
     places = dict.fromkeys(RECIPES, accelerator) if places is None else places
     share = seconds / len(places)
-    speeds = {name: pairs_per_second(RECIPES[name], place, share) for name, place in places.items()}
-    return pd.DataFrame({"recipe": list(speeds), "pairs/s": [round(speed) for speed in speeds.values()]})
+    rows = []
+    for name, place in places.items():
+        recipe, speed = RECIPES[name], pairs_per_second(RECIPES[name], place, share)
+        pairs = recipe.train.epochs * TRAINING_IMAGES[recipe.data]
+        precision = precision_on(place, recipe.train.precision)
+        minutes = round(pairs / speed / 60, 1)
+        rows.append({"recipe": name, "precision": precision, "pairs/s": round(speed), "minutes": minutes})
+    return pd.DataFrame(rows)
 
 
 class _EnoughError(Exception):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 from sklearn.metrics import roc_auc_score
+from statsmodels.stats.multitest import multipletests
 
 from normcourse import claims, cli, experiments, paths
 from normcourse.claims import Part, evidence
@@ -120,9 +121,9 @@ def test_every_chapter_and_cell_exists(verdicts):
 def test_failures_are_in_it(verdicts):
     words = {one.claim.id: one.word for one in verdicts}
     assert words["orthogonal-gradient"] == "reproduced"
-    assert words["quoted-bound"] == "not reproduced"
+    assert words["quoted-bound"] == "contradicted"
     assert words["opposite-halves"] == "partly"
-    assert words["decay-changes-norms"] == "not tried here"
+    assert words["decay-changes-norms"] == "not tried"
 
 
 def test_runs_of_a_claim_are_only_its_own():
@@ -183,10 +184,10 @@ def test_a_removed_record_is_not_tried(copied):
     table = pd.read_parquet(path.with_name("quantities.parquet"))
     table[table["measurement"] != "cut and rate"].to_parquet(path.with_name("quantities.parquet"))
     words = {claim.id: claims.judge(claim, results=folder).word for claim in about_theory}
-    assert words["cut-is-rate"] == words["cut-with-biases"] == "not tried here"
+    assert words["cut-is-rate"] == words["cut-with-biases"] == "not tried"
     assert words["orthogonal-gradient"] == "reproduced"
     shutil.rmtree(folder / THEORY)
-    assert {claims.judge(claim, results=folder).word for claim in about_theory} == {"not tried here"}
+    assert {claims.judge(claim, results=folder).word for claim in about_theory} == {"not tried"}
 
 
 def test_a_claim_that_comes_or_goes_is_found(verdicts):
@@ -284,8 +285,8 @@ def test_an_extreme_with_a_number_missing_is_not_known(tmp_path, estimator, seed
     frame = pd.DataFrame({"x": [math.nan, 0.3, 0.2, 0.9], "seed": seeds})
     effect = measured(recorded(tmp_path, frame), estimator=estimator, expect={"below": 1})
     assert math.isnan(effect.estimate)
-    assert effect.outcome == "open"
-    assert effect.as_words() == "nan, open"
+    assert effect.outcome == "inconclusive"
+    assert effect.as_words() == "nan, inconclusive"
 
 
 def test_a_mean_is_that_of_the_seeds_that_have_a_number(tmp_path):
@@ -298,17 +299,123 @@ def test_scores_that_are_nan_have_no_auroc():
     assert math.isnan(evidence._auroc(np.array([1.0, math.nan, 2.0]), np.array([True, False, False])))
 
 
-def test_verdict_needs_every_part():
+CLAIM = claims.Claim("a", "Group", "statement", "course")
+
+
+def word(*outcomes, controls=()):
     part = Part("", "", "", "", {"above": 0})
-    claim = claims.ledger()[0]
+    effects, passed = (tuple(claims.Effect(part, 0, 0, 0, 1, one) for one in each) for each in (outcomes, controls))
+    return claims.Verdict(CLAIM, effects, passed).word
 
-    def word(*outcomes):
-        return claims.Verdict(claim, tuple(claims.Effect(part, 0, 0, 0, 1, one) for one in outcomes)).word
 
-    assert word("holds", "holds") == "reproduced"
-    assert word("holds", "no record") == word("holds", "open") == word("holds", "fails") == "partly"
-    assert word("open", "fails") == word("open", "no record") == "not reproduced"
-    assert word("no record", "no record") == word() == "not tried here"
+def test_the_first_verdict_that_applies_is_a_claims():
+    assert word("reproduced", "reproduced") == "reproduced"
+    for other in ("no record", "inconclusive", "contradicted", "no effect"):
+        assert word("reproduced", other) == "partly"
+    for other in ("no record", "inconclusive", "no effect", "contradicted"):
+        assert word(other, "contradicted") == "contradicted"
+    assert word("no effect", "no effect") == "no effect"
+    assert word("no effect", "inconclusive") == word("no effect", "no record") == "inconclusive"
+    assert word("no record", "no record") == word() == "not tried"
+
+
+def test_a_claim_whose_control_does_not_pass_is_inconclusive():
+    for outcome in ("reproduced", "contradicted", "no effect"):
+        assert word(outcome, controls=("reproduced",)) == word(outcome)
+        for failed in ("inconclusive", "contradicted", "no effect", "no record"):
+            assert word(outcome, controls=("reproduced", failed)) == "inconclusive"
+    assert word("no record", controls=("no record",)) == "not tried"
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "outcome"),
+    [
+        ([0.70, 0.71, 0.72], {}, "reproduced"),
+        ([0.500, 0.501, 0.502], {}, "no effect"),
+        ([0.515, 0.516, 0.517], {}, "reproduced"),  # above 0.5, however little
+        ([0.30, 0.31, 0.32], {}, "contradicted"),
+        ([0.40, 0.50, 0.60], {}, "inconclusive"),
+        ([0.400, 0.401, 0.402], {"delta": 0.15, "because": "a reason"}, "no effect"),
+    ],
+)
+def test_no_effect_is_told_from_not_knowing(tmp_path, values, options, outcome):
+    frame = pd.DataFrame({"x": values, "seed": range(3)})
+    effect = measured(recorded(tmp_path, frame), scale="auroc", expect={"above": 0.5}, **options)
+    assert effect.outcome == outcome
+
+
+def test_without_a_scale_nothing_is_no_effect(tmp_path):
+    frame = pd.DataFrame({"x": [-1e-9, 0.0, 1e-9], "seed": range(3)})
+    assert measured(recorded(tmp_path, frame), expect={"above": 0}).outcome == "inconclusive"
+
+
+def test_a_difference_of_aurocs_is_none_at_zero(tmp_path):
+    frame = pd.DataFrame(
+        {"x": [0.71, 0.72, 0.73, 0.705, 0.715, 0.725], "seed": [0, 1, 2] * 2, "net": [1] * 3 + [2] * 3}
+    )
+    options = {"where": {"net": 1}, "minus": {"net": 2}, "scale": "auroc"}
+    effect = measured(recorded(tmp_path, frame), expect={"below": 0}, **options)
+    assert (effect.estimate, effect.outcome) == (pytest.approx(0.005), "no effect")
+
+
+def test_a_relative_difference_is_a_share_of_what_is_subtracted(tmp_path):
+    frame = pd.DataFrame({"x": [-4.0, -8.0, -5.0, -10.0], "seed": [0, 1] * 2, "net": [1, 1, 2, 2]})
+    options = {"where": {"net": 1}, "minus": {"net": 2}, "scale": "relative"}
+    effect = measured(recorded(tmp_path, frame), expect={"above": 0}, **options)
+    assert (effect.estimate, effect.outcome) == (pytest.approx(0.2), "reproduced")
+
+
+def test_an_interval_of_aurocs_stays_between_0_and_1(tmp_path):
+    frame = pd.DataFrame({"x": [0.9, 0.99, 1.0], "seed": range(3)})
+    effect = measured(recorded(tmp_path, frame), scale="auroc", expect={"above": 0.5})
+    assert (effect.high, effect.outcome) == (1.0, "reproduced")
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-3, 3), min_size=2, max_size=6), st.integers(0, 2**31))
+def test_a_family_finds_what_holms_procedure_finds(tmp_path_factory, shifts, seed):
+    folder, random = tmp_path_factory.mktemp("family"), np.random.default_rng(seed)
+    values = np.array(shifts)[:, None] + random.normal(size=(len(shifts), 5))
+    frame = pd.DataFrame(
+        {"x": values.ravel(), "seed": np.tile(np.arange(5), len(shifts)), "part": np.repeat(range(len(shifts)), 5)}
+    )
+    entries = [ENTRY | {"where": {"part": i}, "scale": "rank correlation"} for i in range(len(shifts))]
+    parts = [evidence.part("test", entry) for entry in entries]
+    effects = evidence.measure_family(parts, evidence.RecordedTables(recorded(folder, frame)))
+    p_values = stats.ttest_1samp(values, 0, axis=1).pvalue
+    found, *_ = multipletests(p_values, method="holm")
+    for effect, significant in zip(effects, found, strict=True):
+        excludes_none = effect.low > 0 or effect.high < 0
+        assert excludes_none == significant
+
+
+def test_a_part_alone_has_the_interval_of_95_percent(tmp_path):
+    frame = pd.DataFrame({"x": [0.1, 0.2, 0.4], "seed": range(3)})
+    entry = evidence.part("test", ENTRY | {"scale": "rank correlation"})
+    tables = evidence.RecordedTables(recorded(tmp_path, frame))
+    assert evidence.measure_family([entry], tables) == [evidence.measure(entry, tables)]
+
+
+def test_accuracy_and_controls_are_read_and_stated(tmp_path):
+    frame = pd.DataFrame({"x": [0.7, 0.71, 0.72], "seed": range(3)})
+    accuracy = {name: ENTRY[name] for name in ("says", "record", "table", "value")}
+    entry = {
+        "id": "a",
+        "statement": "s",
+        "source": "paper",
+        "parts": [ENTRY],
+        "control": [ENTRY],
+        "accuracy": [accuracy],
+    }
+    (claim,) = claims.ledger(written(tmp_path, [entry]))
+    verdict = claims.judge(claim, results=recorded(tmp_path, frame))
+    plain = claims.as_json(verdict)
+    assert plain["verdict"] == "reproduced"
+    assert plain["accuracies"][0]["estimate"] == pytest.approx(0.71)
+    assert plain["accuracies"][0]["expect"] == {}
+    assert plain["controls"][0]["outcome"] == "reproduced"
+    strict = claims.ledger(written(tmp_path, [entry | {"control": [ENTRY | {"expect": {"above": 0.9}}]}]))[0]
+    assert claims.judge(strict, results=tmp_path).word == "inconclusive"
 
 
 # Bad input
@@ -425,7 +532,7 @@ def test_command_fails_when_the_book_states_something_else(capsys, monkeypatch):
     stated["quoted-bound"]["verdict"] = "reproduced"
     monkeypatch.setattr(claims, "stated", lambda: stated)
     assert cli.main(["claims"]) == 1
-    assert capsys.readouterr().err == "normcourse: quoted-bound: not reproduced, and the book states reproduced\n"
+    assert capsys.readouterr().err == "normcourse: quoted-bound: contradicted, and the book states reproduced\n"
 
 
 def test_command_reproduces_one_claim(capsys, monkeypatch, tmp_path):

@@ -1,12 +1,10 @@
 """CIFAR-10: sets of 20 images a file in the real formats, from mirrors on this machine."""
 
 import hashlib
-import http.server
 import io
 import re
 import shlex
 import tarfile
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,36 +54,6 @@ def blocks(monkeypatch):
     monkeypatch.setattr(cifar10_files, "FILES", {name: hashlib.sha256(b).hexdigest() for name, b in content.items()})
     monkeypatch.setattr(cifar10_files, "RECORDS_PER_FILE", 20)
     return content
-
-
-@pytest.fixture
-def server():
-    """An HTTP server on this machine: ``pages`` are what it serves, ``asked`` what it was asked for."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            served.asked.append(self.path)
-            page = served.pages.get(self.path)
-            if page is None:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(page) + served.missing_bytes))
-            self.end_headers()
-            self.wfile.write(page)
-
-        def log_message(self, *args):
-            pass
-
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.pages, served.asked, served.missing_bytes = {}, [], 0
-    served.address = f"http://127.0.0.1:{served.server_port}"
-    thread = threading.Thread(target=served.serve_forever, args=(0.02,))
-    thread.start()
-    yield served
-    served.shutdown()
-    thread.join()
-    served.server_close()
 
 
 def mirror(server, packing, folder, pages, sha256_of=None):

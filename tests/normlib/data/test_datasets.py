@@ -65,7 +65,9 @@ def test_load_gives_what_the_functions_give(monkeypatch):
 
 
 def test_load_refuses():
-    with pytest.raises(ValueError, match="name must be one of 'digits', 'cifar10', 'cifar100', 'cifar10-jpeg', got 'mnist'"):
+    with pytest.raises(
+        ValueError, match="name must be one of 'digits', 'cifar10', 'cifar100', 'cifar10-jpeg', got 'mnist'"
+    ):
         data.load("mnist", "train")
     with pytest.raises(ValueError, match="split must be one of"):
         data.load("digits", "val")
