@@ -1,10 +1,8 @@
 """CIFAR-10H and CIFAR-10N: small files in the published formats, from a server on this machine, and the real ones."""
 
 import hashlib
-import http.server
 import io
 import re
-import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -55,31 +53,6 @@ def npz(content):
     packed = io.BytesIO()
     np.savez(packed, **{name: content[key].astype(np.uint8) for key, name in human_label_files.SETS.items()})
     return packed.getvalue()
-
-
-@pytest.fixture
-def server():
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            served.asked.append(self.path)
-            if self.path not in served.pages:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(served.pages[self.path])
-
-        def log_message(self, *args):
-            pass
-
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.pages, served.asked = {}, []
-    thread = threading.Thread(target=served.serve_forever, args=(0.02,))
-    thread.start()
-    yield served
-    served.shutdown()
-    thread.join()
-    served.server_close()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The weights that a tracker follows, against norms and angles computed one step at a time with NumPy."""
 
+import itertools
 import math
 
 import matplotlib as mpl
@@ -45,12 +46,12 @@ def of(frame, statistic, layer="0.weight"):
 def brute_force(matrices):
     """Norm, angle turned, and squared radial and tangential parts, summed up to each step."""
     sums, rows = np.zeros(3), []
-    for now, after in zip(matrices, matrices[1:], strict=False):
+    for now, after in itertools.pairwise(matrices):
         w, move = now.ravel(), (after - now).ravel()
         rows.append([np.linalg.norm(w), *sums])
         radial = move @ w / np.linalg.norm(w)
         cosine = w @ after.ravel() / (np.linalg.norm(w) * np.linalg.norm(after))
-        sums = sums + [math.acos(min(1, cosine)), radial**2, move @ move - radial**2]
+        sums += [math.acos(min(1, cosine)), radial**2, move @ move - radial**2]
     return np.array(rows)
 
 
