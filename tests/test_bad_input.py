@@ -301,6 +301,7 @@ row("models.SimCLR", parts, backbone=OBJECT, projector=OBJECT, temperature=POSIT
 row("models.digits_encoder", dict, width=(*COUNT, 1), out_features=(*COUNT, 1), seed=SEED)
 row("models.resnet18_cifar", dict, seed=SEED)
 row("models.narrow_resnet", dict, width=COUNT, seed=SEED)
+row("models.resnet10_cifar", dict, width=COUNT, seed=SEED)
 row("models.projection_head", lambda: dict.fromkeys(("in_features", "hidden", "out_features"), 4), **WIDTHS)
 row("models.batch_norm_head", lambda: dict.fromkeys(("in_features", "hidden", "out_features"), 4), **WIDTHS)
 row("models.prediction_head", lambda: {"features": 4, "hidden": 4}, features=COUNT, hidden=COUNT, seed=SEED)
@@ -333,7 +334,7 @@ row("data.ImageSet",
 row("data.ImageSet.subset", dict, lambda index: digits().subset(index),
     index=(None, 3, [1], np.array([1]), Z[0], LABEL > 0, LABEL[0], LABEL[None], LABEL + 99, LABEL - 1))  # fmt: skip
 row("data.digits", dict, split=WORD, test_fraction=(*POSITIVE, 1), seed=SEED)
-for name in ("cifar10", "cifar10_jpeg", "cifar10h", "cifar10n"):
+for name in ("cifar10", "cifar100", "cifar10_jpeg", "cifar10h", "cifar10n"):
     row(f"data.{name}", dict, root=some(PATH), **({} if name.endswith(("h", "n")) else {"split": WORD}))
 row("data.load", lambda: {"name": "digits"}, name=WORD, split=WORD)
 row("data.image_folder", lambda: {"path": "x"}, path=(*PATH, "not-there"), size=(*some(COUNT), (1, 0), (1, 2, 3)),
@@ -369,7 +370,10 @@ row("evaluation.embed", lambda: {"model": network(), "images": PIXELS}, model=OB
     batch_size=COUNT)  # fmt: skip
 
 row("confidence.oriented_scores", lambda: {"table": RUN}, table=TABLE, scores=SCORES)
-row("confidence.detection", scored, table=TABLE, outcome=(*OUTCOME, range(120)), scores=SCORES)
+row("confidence.detection", scored, table=TABLE, outcome=(*OUTCOME, range(120)), scores=SCORES,
+    within=some(COLUMN[:-1]))  # fmt: skip
+row("confidence.partial_correlation", lambda: scored(given="knn_correct"), table=TABLE, outcome=OUTCOME, scores=SCORES,
+    given=(*NAMES, []))  # fmt: skip
 row(
     "confidence.correlation", scored, table=TABLE, outcome=OUTCOME, scores=SCORES, method=WORD, within=some(COLUMN[:-1])
 )
@@ -414,7 +418,7 @@ row("simulations.train_encoder", lambda: {"mixture": mixture(), "batch_size": 8,
 row("simulations.norm_table", lambda: {"mixture": mixture()}, mixture=OBJECT, encoders=OBJECT)
 
 row("tracking.NormTracker", lambda: {"model": nn.Linear(2, 2)}, model=(*OBJECT, nn.ReLU()),
-    layers=(*NAMES, [], ["", ""]), every=COUNT, per_class=FLAG, gradients=FLAG, num_classes=some(COUNT),
+    layers=(*NAMES, [], ["", ""]), every=COUNT, per_class=FLAG, gradients=FLAG, weights=FLAG, num_classes=some(COUNT),
     quantiles=(None, 0.5, [2.0], [math.nan], ["x"]), batch_first=FLAG, loss_reduction=WORD, grad_scaler=some(OBJECT),
     check_finite=FLAG)  # fmt: skip
 row("tracking.NormTracker.step", dict, tracker, labels=(*LABELS, LABEL + 3, LABEL[:4], [LABEL.double()]))
@@ -435,15 +439,21 @@ row("training.fit", trained, model=OBJECT, images=OBJECT, config=OBJECT, augment
 row("training.recipes.Recipe", dict, data=(None, 3, [1]), method=WORD, network=WORD, head=WORD,
     projector=(None, 3, (1,), (0, 1), ("a", "b"), (1.5, 2)), cut=POSITIVE, grad_scale_power=NOT_NEGATIVE,
     held_out=(None, 3, ("a",), "1"), largest=some(COUNT), tail_ratio=(*NUMBER, 0.5), tail_order=(3, ("a",), "1"),
-    sync_batchnorm=FLAG, temperature=some(POSITIVE), denominator=some(WORD), train=OBJECT)  # fmt: skip
+    sync_batchnorm=FLAG, temperature=some(POSITIVE), denominator=some(WORD), train=OBJECT,
+    view_size=some(COUNT))  # fmt: skip
 row("training.recipes.Recipe.replace", dict, lambda setting: short().replace(**{setting: 1}),
     setting=("nope", "", "trian"))  # fmt: skip
 row("training.recipes.get", dict, name=WORD)
 row("training.run_dir.train", lambda: {"recipe": short(), "folder": "runs/never"}, recipe=OBJECT, folder=PATH,
-    images=some(OBJECT), track_every=COUNT, checkpoint_minutes=NOT_NEGATIVE, accelerator=WORD)  # fmt: skip
+    images=some(OBJECT), track_every=COUNT, track_weights=FLAG, checkpoint_minutes=NOT_NEGATIVE,
+    accelerator=WORD)  # fmt: skip
 row("training.run_dir.fit_to_budget", lambda: {"recipe": short(), "minutes": 1, "folder": "runs/never"}, recipe=OBJECT,
     minutes=POSITIVE, folder=PATH, seconds=POSITIVE, accelerator=WORD)  # fmt: skip
 row("training.run_dir.load", dict, folder=PATH)
+row("training.run_dir.weights_file", lambda: {"folder": "x", "epoch": 1}, folder=PATH, epoch=SEED)
+row("training.weight_files.save", lambda: {"model": nn.Linear(2, 2), "path": "x"}, model=OBJECT, path=PATH,
+    dtype=some(OBJECT))  # fmt: skip
+row("training.weight_files.load", lambda: {"recipe": short(), "path": "x"}, recipe=OBJECT, path=PATH)
 
 for name in ("load", "load_or_run", "provenance", "smoke"):
     row(f"experiments.{name}", dict, name=WORD)
@@ -456,7 +466,7 @@ row("models.digits_simclr", dict, width=(*COUNT, 1), seed=SEED, grad_scale_power
 row("evaluation.sample_table",
     lambda: {"model": network(), "bank": digits(), "sets": {}, "k": 5, "with_bank": True},
     model=OBJECT, bank=OBJECT, sets=(*OBJECT, {"a": PIXELS}, {"a": digits().subset(LABEL[:0])}, {"a": digits()}),
-    folds=(*COUNT, 1, 99), seed=SEED, **VOTE)  # fmt: skip
+    folds=(*COUNT, 1, 99), seed=SEED, probes=FLAG, augment=FUNCTION, views=(*COUNT, 3), **VOTE)  # fmt: skip
 
 row("machine.minutes", lambda: {"accelerator": "cpu", "seconds": 1}, accelerator=WORD, seconds=POSITIVE)
 row("paths.notebook", dict, slug=(None, 3, ["norm-growth"]))

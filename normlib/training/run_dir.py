@@ -214,7 +214,12 @@ def weights_file(folder: str | Path, epoch: int) -> Path:
 
     >>> weights_file("runs/mine", 16).name
     'epoch-0016.safetensors'
+
+    Raises:
+        TypeError: ``folder`` is no path.
+        ValueError: ``epoch`` is no integer of 0 or more.
     """
+    check_count("epoch", epoch, at_least=0)
     return path_of("folder", folder) / "weights" / f"epoch-{epoch:04d}.safetensors"
 
 

@@ -101,7 +101,7 @@ def test_a_run_that_diverges_is_a_result(made_up, tmp_path):
 
 
 def test_conditions_change_the_network_as_named(made_up):
-    settings = experiments.EXPERIMENTS["cifar10-rates"].settings
+    settings = experiments.EXPERIMENTS["cifar10-rates-gpu"].settings
     jobs = {job["condition"]: job for job in cifar10.jobs(settings, RECORDED)}
     built = {condition: cifar10.recipe_of(settings, job).build_model() for condition, job in jobs.items()}
     default, cut = built["default"], built["cut 3"]

@@ -83,9 +83,9 @@ def cut_off(folder, *arguments, **options):
 
 
 def final_state(folder):
-    """All of the last checkpoint but the tracker's part, which is grouped by times of writing: its table counts."""
+    """All of the last checkpoint but the tracker's part, which is grouped by times of writing, and the sessions."""
     state = Checkpoints(folder).load()
-    return {name: part for name, part in state.items() if name != "tracker"}
+    return {name: part for name, part in state.items() if name not in ("tracker", "sessions")}
 
 
 def assert_identical(one, other, place="state"):
@@ -111,6 +111,31 @@ def assert_same_end(outcome, folder, reference, reference_folder):
     pd.testing.assert_frame_equal(history.epochs, expected.epochs, check_exact=True)
     pd.testing.assert_frame_equal(norms, expected_norms, check_exact=True)
     assert_identical(final_state(folder), final_state(reference_folder))
+
+
+def test_each_time_that_a_run_is_taken_up_is_a_session(tmp_path):
+    cut_off(tmp_path, at=2)
+    cut_off(tmp_path, at=3)
+    history, _ = run(tmp_path)
+    sessions = history.sessions
+    assert sessions["step"].tolist() == [0, 2, 5]
+    assert sessions["precision"].unique().tolist() == ["32-true"]
+    assert sessions["torch"].unique().tolist() == [torch.__version__]
+    assert sessions["threads"].tolist() == [torch.get_num_threads()] * 3
+    assert (sessions["seconds"] >= 0).all()
+    assert sessions["device"].str.contains(torch.backends.cpu.get_cpu_capability()).all()
+
+
+def test_a_run_goes_on_in_the_precision_of_another_processor(tmp_path, monkeypatch):
+    """Begun where bfloat16 is in hardware, taken up where it is not: the processor is asked, not the checkpoint."""
+    capabilities = {"avx512_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    cut_off(tmp_path, at=4, precision="auto")
+    capabilities["avx512_bf16"] = False
+    history, _ = run(tmp_path, precision="auto")
+    assert history.sessions["precision"].tolist() == ["bf16-mixed", "32-true"]
+    assert history.sessions["step"].tolist() == [0, 4]
+    assert len(history.steps) == STEPS
 
 
 CASES = {
