@@ -189,11 +189,18 @@ def samples(settings: Settings, recipe: Recipe, model: SimCLR, bank: ImageSet, w
     """The per-sample table of a network: test images, where wanted corrupted ones too, and the bank's own."""
     sets, test = recipe.test_sets(), recipe.test_images()
     if settings["samples"] == "all":
-        few = test.subset(_spread(len(test), settings["corrupt"]["images"]))
-        for kind in settings["corrupt"]["kinds"]:
-            for severity in settings["corrupt"]["severities"]:
-                sets[f"{kind} {severity}"] = data.corrupt(few, kind, severity)
+        sets |= corrupted(test, settings["corrupt"])
     return sample_table(model, bank, sets, k=settings["k"], with_bank=with_bank, seed=recipe.train.seed)
+
+
+def corrupted(images: ImageSet, settings: Settings) -> dict[str, ImageSet]:
+    """Some of the images under each kind of corruption, at each severity, by what they are called in tables."""
+    few = images.subset(_spread(len(images), settings["images"]))
+    return {
+        f"{kind} {severity}": data.corrupt(few, kind, severity)
+        for kind in settings["kinds"]
+        for severity in settings["severities"]
+    }
 
 
 def _spread(total: int, wanted: int) -> torch.Tensor:

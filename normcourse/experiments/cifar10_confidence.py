@@ -222,11 +222,16 @@ def _correlations(about: dict[str, Any], outcome: str, column: str, table: pd.Da
 
 
 def of_other_data(about: dict[str, Any], test: pd.DataFrame, other: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """How well each score tells the network's own test images from those of another data set."""
+    """How well each score tells the network's own test images from those of another data set, or from corrupted ones.
+
+    Corrupted images are compared with the same images as they were.
+    """
     for name, rows in other.groupby("split", sort=False):
         scores = [score for score in confidence.SCORES if score in test and score in rows]
-        both = _joined([test[scores], rows[scores]])
-        own = np.arange(len(both)) < len(test)
+        corrupted = str(name).rpartition(" ")[0] in cifar10.CORRUPTIONS["kinds"]
+        clean = test[test["index"].isin(rows["index"])] if corrupted else test
+        both = _joined([clean[scores], rows[scores]])
+        own = np.arange(len(both)) < len(clean)
         yield _effects(about, str(name), "", confidence.detection(both, own).rename(columns={"auroc": "value"}))
 
 

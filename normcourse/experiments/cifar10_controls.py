@@ -134,6 +134,7 @@ EXPERIMENTS = [
             "views": 8,
             "with_bank": True,
             "other": cifar10_simclr.OTHER,
+            "corrupt": cifar10.CORRUPTIONS,
         },
         smoke={
             "recipe": "digits",
@@ -142,6 +143,7 @@ EXPERIMENTS = [
             "k": 20,
             "views": 2,
             "other": ["uniform noise"],
+            "corrupt": {"kinds": ["blur"], "severities": [3], "images": 50},
         },
         jobs=untrained_jobs,
         run=run_untrained,

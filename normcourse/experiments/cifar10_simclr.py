@@ -43,7 +43,7 @@ def run(settings: Settings, job: Job, folder: Path) -> Tables:
         states.append(table.loc[table["split"] != "train", IN_TRAJECTORY].assign(epoch=epoch))
         if last:
             tables["samples"] = table
-            if settings["other"]:
+            if settings["other"] or settings["corrupt"]:
                 tables["other"] = score_others(settings, recipe, model)
             if settings["final_weights"]:
                 path = folder / KEPT / f"seed-{job['seed']}.safetensors"
@@ -70,9 +70,11 @@ def score(settings: Settings, recipe: Recipe, model: nn.Module, *, last: bool) -
 
 
 def score_others(settings: Settings, recipe: Recipe, model: nn.Module) -> pd.DataFrame:
-    """The per-sample table of images of other data sets, of which no label means anything to the network."""
+    """The per-sample table of images of other data sets, and of corrupted test images; they have no labels here."""
     bank = recipe.images()
     sets = {name: other_images.image_set(name, bank) for name in settings["other"]}
+    if settings["corrupt"]:
+        sets |= cifar10.corrupted(recipe.test_images(), settings["corrupt"])
     table = sample_table(
         model,
         bank,
@@ -113,6 +115,7 @@ def experiment(
         "with_bank": False,
         "final_weights": False,
         "other": [],
+        "corrupt": {},
         "conditions": {"default": {}},
         "change": {"data": "cifar10", "epochs": epochs},
         "seeds": seeds,
@@ -124,6 +127,7 @@ def experiment(
         "k": 20,
         "views": 2,
         "other": ["uniform noise"],
+        "corrupt": {"kinds": ["blur"], "severities": [3], "images": 50},
         "change": {"data": "digits", "epochs": 2, "warmup_epochs": 1},
         "lrs": [0.1],
         "seeds": 1,
@@ -158,6 +162,7 @@ def of_edition(edition: Settings, suffix: str, *, epochs: int, held_out_epochs: 
             with_bank=True,
             final_weights=True,
             other=OTHER,
+            corrupt=cifar10.CORRUPTIONS,
         ),
         experiment(
             f"cifar10-held-out{suffix}",

@@ -77,12 +77,12 @@ def test_weights_are_followed_and_the_last_ones_kept(finished):
 
 def test_labels_of_other_data_mean_nothing_and_are_not_kept(finished):
     tables, *_ = finished
-    assert tables["other"]["split"].unique().tolist() == ["uniform noise"]
+    assert tables["other"]["split"].unique().tolist() == ["uniform noise", "blur 3"]
     assert not {"label", "knn_correct", "probe_correct"} & set(tables["other"])
 
 
 def test_weights_lie_beside_the_record(tmp_path):
-    experiment, settings, jobs = tiny("cifar10-simclr", other=[])
+    experiment, settings, jobs = tiny("cifar10-simclr", other=[], corrupt={})
     from normcourse.experiments.runner import run_job
 
     store = Store(tmp_path)
