@@ -1,4 +1,8 @@
-"""The pilot that chose the recipe for two CPU cores: short trainings of equal cost, judged by kNN accuracy."""
+"""The pilot that chose how two CPU cores train: short trainings of equal cost, judged by kNN accuracy.
+
+Chosen were half of the width and a temperature of 0.2, with all else as in the paper: it is the one change that gains
+much (5 points; a batch of 256 gains 2, a rate of 1 gains 1, and views of 24 pixels nothing).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,6 @@ CONDITIONS = {
     "batch of 256": {"batch_size": 256},
     "rate 1": {},
     "full width": {"epochs": 2, "network": "resnet10"},
-    "views of 24, temperature 0.2, rate 1": {"epochs": 12, "view_size": 24, "temperature": 0.2},
 }
 
 EXPERIMENTS = [
