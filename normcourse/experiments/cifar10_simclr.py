@@ -49,8 +49,8 @@ def run(settings: Settings, job: Job, folder: Path) -> Tables:
                 path = folder / KEPT / f"seed-{job['seed']}.safetensors"
                 weight_files.save(model, path, dtype=torch.bfloat16)
     trajectory = _joined(states)
-    accuracy = trajectory[trajectory["split"] == "test"].groupby("epoch")["knn_correct"].mean()
-    tables["epochs"] = tables["epochs"].assign(knn=tables["epochs"]["epoch"].map(accuracy))
+    accuracy = trajectory[trajectory["split"] == "test"].groupby("epoch")["knn_correct"].mean().rename("knn")
+    tables["epochs"] = tables["epochs"].merge(accuracy.reset_index(), on="epoch", how="outer")
     return tables | {"trajectory": trajectory}
 
 

@@ -45,7 +45,7 @@ def test_embed_runs_simclrs_backbone_once_and_still_gives_its_forward(grad_scale
     calls = []
     model.backbone.register_forward_hook(lambda *_: calls.append(1))
     images = data.digits("test")
-    features, embeddings = evaluation.embed(model, images)
+    features, embeddings = evaluation.embed(model, images, batch_size=len(images))
     assert len(calls) == 1
     x = images.images.float() / 255
     assert torch.equal(features, model.features(x))

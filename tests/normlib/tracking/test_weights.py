@@ -23,7 +23,7 @@ def trained(tracker, model, steps, *, lr=0.3, momentum=0.0, seed=0):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
     matrices = [model[0].weight.detach().clone().numpy()]
     for _ in range(steps):
-        x = torch.randn(8, 3, generator=generator, dtype=model[0].weight.dtype)
+        x = torch.randn(8, 3, generator=generator, dtype=torch.float64).to(model[0].weight.dtype)
         optimizer.zero_grad()
         losses.info_nce(model(x), model(x + 0.1)).backward()
         optimizer.step()
