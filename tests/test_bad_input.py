@@ -35,7 +35,10 @@ PACKAGES = [Path(package.__file__).parent for package in (normlib, normcourse)]
 # The modules that users import: what each package announces, and two modules of recipes and their runs.
 FACES = {
     **{name: importlib.import_module(f"normlib.{name}") for name in normlib.__all__},
-    **{name: importlib.import_module(f"normlib.{name}") for name in ("training.recipes", "training.run_dir")},
+    **{
+        name: importlib.import_module(f"normlib.{name}")
+        for name in ("training.recipes", "training.run_dir", "training.weight_files")
+    },
     **{
         name: importlib.import_module(f"normcourse.{name}")
         for _, name, _ in pkgutil.iter_modules(normcourse.__path__)
@@ -95,6 +98,7 @@ ALSO = {
     "score": "table",
     "scores": "table",
     "by": "table|frame",
+    "given": "table",
     "within": "table",
     **dict.fromkeys(("over", "seed", "value", "x", "y"), "frame"),
     **dict.fromkeys(("p1", "p2"), "p"),
@@ -445,8 +449,8 @@ row("training.recipes.Recipe.replace", dict, lambda setting: short().replace(**{
     setting=("nope", "", "trian"))  # fmt: skip
 row("training.recipes.get", dict, name=WORD)
 row("training.run_dir.train", lambda: {"recipe": short(), "folder": "runs/never"}, recipe=OBJECT, folder=PATH,
-    images=some(OBJECT), track_every=COUNT, track_weights=FLAG, checkpoint_minutes=NOT_NEGATIVE,
-    accelerator=WORD)  # fmt: skip
+    images=some(OBJECT), track_every=COUNT, track_weights=FLAG, keep_weights=(None, 3, [1.5], [-1], "ab"),
+    checkpoint_minutes=NOT_NEGATIVE, accelerator=WORD)  # fmt: skip
 row("training.run_dir.fit_to_budget", lambda: {"recipe": short(), "minutes": 1, "folder": "runs/never"}, recipe=OBJECT,
     minutes=POSITIVE, folder=PATH, seconds=POSITIVE, accelerator=WORD)  # fmt: skip
 row("training.run_dir.load", dict, folder=PATH)

@@ -174,7 +174,10 @@ def record(
     shard: tuple[int, int] = (1, 1),
     overwrite: bool = False,
 ) -> Left:
-    """Run what is missing of some experiments, one after the other, in the order given.
+    """Run what is missing of some experiments: the first seed of each, in the order given, then the second, and so on.
+
+    So what was named first is there first, and further seeds come when each experiment has one. An experiment that
+    takes learning rates from a search begins when that is complete.
 
     Each job is kept the moment it is finished, so experiments can be recorded in pieces, and by several processes at
     once. A job that was stopped goes on from its last checkpoint if it trains for long enough to have some, else it
@@ -205,24 +208,51 @@ def record(
         check_number("minutes", minutes, above=0)
     store, left = _store(out), {}
     with Deadline(minutes) as deadline:
-        for experiment in experiments.values():
-            try:
+        waiting = list(experiments.values())
+        while waiting:
+            ready = [experiment for experiment in waiting if _knows_its_jobs(experiment, store)]
+            if not ready and not left:  # nothing is unfinished, so nothing will bring what it needs
+                waiting[0].jobs(waiting[0].settings, store)
+            if not ready:
+                left |= dict.fromkeys((experiment.name for experiment in waiting), None)
+                break
+            plans = {
+                experiment.name: _plan(experiment, store, shard, len(experiments), overwrite) for experiment in ready
+            }
+            for seed in sorted({_seed(job) for plan in plans.values() for job in plan}):
+                for experiment in ready:
+                    jobs = [job for job in plans[experiment.name] if _seed(job) == seed]
+                    _record_jobs(experiment, jobs, store, deadline, overwrite)
+            for experiment in ready:
                 jobs = experiment.jobs(experiment.settings, store)
-            except FileNotFoundError:
-                if not left:  # nothing before it is unfinished, so nothing will bring what it needs
-                    raise
-                left[experiment.name] = None
-                continue
-            wanted = jobs if overwrite else _missing(experiment, experiment.settings, jobs, store)
-            # Beside other experiments, one of few jobs may leave some shards none.
-            mine = [] if len(experiments) > 1 and len(jobs) < shard[0] else shard_of(jobs, shard)
-            _record_jobs(experiment, [job for job in mine if job in wanted], store, deadline, overwrite)
-            undone = _missing(experiment, experiment.settings, jobs, store)
-            if undone:
-                left[experiment.name] = len(undone)
-            else:
-                store.gather(experiment.name, jobs)
+                undone = _missing(experiment, experiment.settings, jobs, store)
+                if undone:
+                    left[experiment.name] = len(undone)
+                else:
+                    store.gather(experiment.name, jobs)
+            waiting = [experiment for experiment in waiting if experiment not in ready]
     return Left(left)
+
+
+def _knows_its_jobs(experiment: Experiment, store: Store) -> bool:
+    try:
+        experiment.jobs(experiment.settings, store)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _plan(experiment: Experiment, store: Store, shard: tuple[int, int], together: int, overwrite: bool) -> list[Job]:
+    """The jobs of a shard that are to be run."""
+    jobs = experiment.jobs(experiment.settings, store)
+    wanted = jobs if overwrite else _missing(experiment, experiment.settings, jobs, store)
+    # Beside other experiments, one of few jobs may leave some shards none.
+    mine = [] if together > 1 and len(jobs) < shard[0] else shard_of(jobs, shard)
+    return [job for job in mine if job in wanted]
+
+
+def _seed(job: Job) -> int:
+    return job.get("seed", 0)
 
 
 def check_shard(shard: tuple[int, int]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from normlib import evaluation
-from normlib._utils.arguments import check_count, check_number, check_type, path_of
+from normlib._utils.arguments import check_count, check_flags, check_number, check_type, listed, path_of
 from normlib._utils.files import UNREADABLE, read_json, replace_file
 from normlib.data import ImageSet
 from normlib.tracking import NormTracker
@@ -104,6 +104,9 @@ def train(
     """
     check_type(Recipe, recipe=recipe)
     check_count("track_every", track_every)
+    check_flags(track_weights=track_weights)
+    for epoch in listed("keep_weights", keep_weights):
+        check_count("keep_weights", epoch, at_least=0)
     folder = path_of("folder", folder)
     check_place(accelerator, folder)
     _check_folder(folder, recipe)

@@ -95,7 +95,7 @@ class Trainer:
         self._read = torch.empty(0, 2, dtype=torch.float64)  # loss and norm of each step
         self._unread: list[Tensor] = []  # the same, still on the device
         self._metrics: list[dict[str, float]] = []
-        self._started = time.perf_counter()
+        self._started = self._last_step_at = time.perf_counter()
         self._sessions = [self._session()]
 
     @property
@@ -113,6 +113,7 @@ class Trainer:
                 self._model.train()
                 views, labels = self._batches.draw(self.step)
                 self._unread.append(self._one_step(views, self._lr(self.step)))
+                self._last_step_at = time.perf_counter()
                 if self._tracker is not None:
                     self._tracker.step(self._parts(labels))
                 if self.step % self._per_epoch == 0:
@@ -226,8 +227,11 @@ class Trainer:
         }
 
     def _timed_sessions(self) -> list[dict[str, Any]]:
+        """With the time that each took until its last step; one that made no step is none."""
         *earlier, now = self._sessions
-        return [*earlier, now | {"seconds": round(time.perf_counter() - self._started, 1)}]
+        if earlier and now["step"] == self.step:
+            return earlier
+        return [*earlier, now | {"seconds": round(self._last_step_at - self._started, 1)}]
 
     def _words(self, clock: _Clock) -> str:
         loss, norm = (self._unread[-1] if self._unread else self._read[-1]).tolist()

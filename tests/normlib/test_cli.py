@@ -10,6 +10,7 @@ import torch
 
 from normlib import cli, data
 from normlib.training import recipes, run_dir, throughput
+from normlib.training.launch import precision_on
 
 SHORT = ["epochs=2", "warmup_epochs=1", "batch_size=512"]
 
@@ -95,7 +96,10 @@ def test_info_names_devices_and_the_speed_of_every_recipe(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert re.match(r"CPU: \d+ cores, \d+ threads(, \d+ GiB)?; 32-true", said)
     rows = [line.split() for line in said.splitlines()]
-    assert [row for row in rows if row[0] in recipes.RECIPES] == [[name, "1000"] for name in recipes.RECIPES]
+    found = {row[0]: row[1:] for row in rows if row[0] in recipes.RECIPES}
+    assert [*found] == [*recipes.RECIPES]
+    assert found["digits"] == ["32-true", "1000", "2.2"]  # 100 epochs of 1,347 pairs
+    assert found["two_cores"] == [precision_on("auto", "auto"), "1000", "83.3"]
 
 
 @pytest.mark.parametrize("recipe", ["digits", "cpu"])
@@ -112,7 +116,10 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "papr", "--out", "OUT"], "recipe must be one of 'paper', 'colab_t4', 'cpu', 'digits', got 'papr'"),
+        (
+            ["train", "papr", "--out", "OUT"],
+            "recipe must be one of 'paper', 'colab_t4', 'cpu', 'two_cores', 'digits', got 'papr'",
+        ),
         (["train", "digits", "--out", "OUT", "--set", "epoch=3"], "there is no setting 'epoch'; did you mean epochs?"),
         (["train", "digits", "--out", "OUT", "--set", "epochs"], "--set takes KEY=VALUE, got 'epochs'"),
         (["train", "digits", "--out", "OUT", "--set", "lr=-1"], "lr must be a number > 0, got -1"),

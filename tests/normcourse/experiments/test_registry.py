@@ -8,6 +8,7 @@ from normcourse.experiments import cifar10
 from normcourse.experiments.registry import EXPERIMENTS
 from normcourse.experiments.store import Store, job_folder, key_of
 from normcourse.paths import RESULTS
+from normlib.training.recipes import RECIPES
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -24,7 +25,7 @@ def test_plans_are_whole(name, monkeypatch):
         assert json.loads(json.dumps(experiment.configuration(experiment.settings, job))) is not None
     if experiment.work is not None:
         work = experiment.work(experiment.settings)
-        assert work.recipe in ("digits", "cpu", "paper")
+        assert work.recipe in RECIPES
         assert work.trainings == len(jobs)
         assert work.pairs >= 0
 

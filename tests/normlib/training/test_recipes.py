@@ -15,7 +15,10 @@ from normlib.interventions import GradScale
 from normlib.training import TrainConfig, recipes
 from normlib.training.recipes import RECIPES, Recipe
 
-SHAPES = {"resnet18": (3, 32, 32), "narrow_resnet": (3, 32, 32), "digits": (1, 8, 8)}
+SHAPES = {
+    **dict.fromkeys(("resnet18", "resnet10", "resnet10_half", "narrow_resnet"), (3, 32, 32)),
+    "digits": (1, 8, 8),
+}
 DIGITS = RECIPES["digits"]
 
 
@@ -200,7 +203,8 @@ def test_values_of_numpy_and_lists_make_the_same_recipe():
         ),
         (
             {"network": "resnet50"},
-            "network must be one of 'resnet18', 'narrow_resnet', 'digits', 'digits_batch_norm', got 'resnet50'",
+            "network must be one of 'resnet18', 'resnet10', 'resnet10_half', 'narrow_resnet', 'digits', "
+            "'digits_batch_norm', got 'resnet50'",
         ),
         ({"data": ["digits"]}, "data must be a name, got ('digits',)"),
         ({"network": ["digits"]}, "network must be one of 'resnet18', "),
@@ -252,5 +256,7 @@ def test_what_only_the_data_can_tell_is_refused_with_them(change, words):
 
 def test_unknown_names_are_refused():
     assert recipes.get("paper") is RECIPES["paper"]
-    with pytest.raises(ValueError, match="recipe must be one of 'paper', 'colab_t4', 'cpu', 'digits', got 'papr'"):
+    with pytest.raises(
+        ValueError, match="recipe must be one of 'paper', 'colab_t4', 'cpu', 'two_cores', 'digits', got 'papr'"
+    ):
         recipes.get("papr")

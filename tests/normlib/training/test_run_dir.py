@@ -25,7 +25,7 @@ from normlib.training.recipes import Recipe
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 SHORT = recipes.RECIPES["digits"].replace(epochs=5, warmup_epochs=1, batch_size=512, projector=(16, 8))
-TABLES = ["epochs.parquet", "norms.parquet", "steps.parquet"]
+TABLES = ["steps.parquet", "epochs.parquet", "norms.parquet", "sessions.parquet"]
 
 
 def train(folder, recipe=SHORT, **options):
@@ -81,7 +81,7 @@ def no_work(monkeypatch):
 
 def test_directory_holds_recipe_checkpoints_and_tables(finished):
     folder, trained = finished
-    assert names(folder) == ["checkpoints", "epochs.parquet", "norms.parquet", "recipe.json", "steps.parquet"]
+    assert names(folder) == sorted(["checkpoints", "recipe.json", *TABLES])
     assert json.loads((folder / "recipe.json").read_text()) == json.loads(json.dumps(asdict(SHORT)))
     assert Checkpoints(folder / "checkpoints").steps() == [10]
     tables = {"steps": trained.history.steps, "epochs": trained.history.epochs, "norms": trained.norms}
