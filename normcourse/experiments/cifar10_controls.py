@@ -74,7 +74,7 @@ def run_pixels(settings: Settings, job: Job, folder: Path) -> Tables:
     """Raw pixels in place of a network, and properties of single images."""
     import pandas as pd
 
-    bank, test = images(settings), load_once(settings["change"]["data"], "test")
+    bank, test = cifar10.images(settings), load_once(settings["change"]["data"], "test")
     others = {name: other_images.image_set(name, bank) for name in settings["other"]}
     model = CentredPixels(bank)
     k = min(settings["k"])
@@ -117,11 +117,6 @@ def properties_of(images: ImageSet) -> pd.DataFrame:
     return frame.assign(index=images.indices.numpy().astype("int32"))
 
 
-def images(settings: Settings) -> ImageSet:
-    """The training images."""
-    return load_once(settings["change"]["data"], "train")
-
-
 EXPERIMENTS = [
     Experiment(
         name="cifar10-untrained",
@@ -158,7 +153,7 @@ EXPERIMENTS = [
         smoke={"change": {"data": "digits"}, "k": [5, 20], "other": ["uniform noise"]},
         jobs=one_job,
         run=run_pixels,
-        images=images,
+        images=cifar10.images,
         configuration=no_configuration,
         work=lambda settings: Work("two_cores", 1, 0),
     ),

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from normcourse.experiments import cifar10_simclr
+from normcourse.experiments import cifar10, cifar10_simclr
 from normcourse.experiments.base import Experiment, Settings, Work
 from normcourse.experiments.store import Job, Store, Tables
 from normlib import data
@@ -105,11 +105,6 @@ def scores(model: nn.Module, test: ImageSet, held_out: list[int]) -> pd.DataFram
     )
 
 
-def images(settings: Settings) -> ImageSet:
-    """The data that all networks choose their images from."""
-    return load_once(settings["change"]["data"], "train")
-
-
 def configuration(settings: Settings, job: Job) -> dict[str, Any]:
     """Nothing that the settings do not say."""
     return {"optimizer": "SGD with Nesterov's momentum 0.9, weight decay 5e-4, one cycle of the learning rate"}
@@ -139,7 +134,7 @@ EXPERIMENTS = [
         },
         jobs=jobs,
         run=run,
-        images=images,
+        images=cifar10.images,
         configuration=configuration,
         work=lambda settings: Work("two_cores", len(settings["held_out"]), 50_000 * settings["epochs"] * 5),
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -89,25 +90,7 @@ def cifar10(
     from normlib.data import cifar10_files
 
     check_choice("split", split, cifar10_files.SPLITS)
-    folder = _data_folder(root)
-    if download and not cifar10_files.is_complete(folder):
-        cifar10_files.fetch(folder)
-    command = _fetch_command("cifar10", root)
-    try:
-        images, labels = cifar10_files.read_split(folder, split)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"CIFAR-10 is not in {folder / cifar10_files.FOLDER}. This fetches it: {command}"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{error}. This fetches it again: {command}") from None
-    return ImageSet(
-        torch.from_numpy(images),
-        torch.from_numpy(labels),
-        torch.arange(len(labels)),
-        cifar10_files.CLASSES,
-        f"cifar10-{split}",
-    )
+    return _verified("CIFAR-10", cifar10_files, split, root, download=download)
 
 
 def cifar100(
@@ -142,25 +125,7 @@ def cifar100(
     from normlib.data import cifar100_files
 
     check_choice("split", split, cifar100_files.SORTED)
-    folder = _data_folder(root)
-    if download and not cifar100_files.is_complete(folder):
-        cifar100_files.fetch(folder)
-    command = _fetch_command("cifar100", root)
-    try:
-        images, labels = cifar100_files.read_split(folder, split)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"CIFAR-100 is not in {folder / cifar100_files.FOLDER}. This fetches it: {command}"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{error}. This fetches it again: {command}") from None
-    return ImageSet(
-        torch.from_numpy(images),
-        torch.from_numpy(labels),
-        torch.arange(len(labels)),
-        cifar100_files.CLASSES,
-        f"cifar100-{split}",
-    )
+    return _verified("CIFAR-100", cifar100_files, split, root, download=download)
 
 
 def cifar10_jpeg(split: Literal["train", "test"] = "train", *, root: str | os.PathLike | None = None) -> ImageSet:
@@ -351,6 +316,22 @@ def image_folder(
         classes,
         root.resolve().name,
     )
+
+
+def _verified(title: str, files: ModuleType, split: str, root: str | os.PathLike | None, *, download: bool) -> ImageSet:
+    """One split of a set whose files are known by their checksums; ``files`` knows them, reads and fetches them."""
+    folder, name = _data_folder(root), title.replace("-", "").lower()
+    if download and not files.is_complete(folder):
+        files.fetch(folder)
+    command = _fetch_command(name, root)
+    try:
+        images, labels = files.read_split(folder, split)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{title} is not in {folder / files.FOLDER}. This fetches it: {command}") from None
+    except ValueError as error:
+        raise ValueError(f"{error}. This fetches it again: {command}") from None
+    places = torch.arange(len(labels))
+    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels), places, files.CLASSES, f"{name}-{split}")
 
 
 def _fetch_command(function: str, root: str | os.PathLike | None) -> str:
