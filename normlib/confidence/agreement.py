@@ -180,7 +180,7 @@ def partial_correlation(
     >>> import pandas as pd
     >>> table = pd.DataFrame({"norm": [1.0, 2, 3, 4, 5, 6], "light": [2.0, 1, 4, 3, 6, 5], "good": [0, 0, 1, 0, 1, 1]})
     >>> partial_correlation(table, "good", "light", "norm")["value"].round(2).tolist()
-    [0.09]
+    [-0.17]
     """
     import pandas as pd
 
